@@ -1,0 +1,69 @@
+"""What the images of a data set are called, where they belong, and how they are divided."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SETS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image of a data set."""
+
+    path: str
+    """Relative to the data root, POSIX, spelled as on disk."""
+    label: str
+    """The class name; empty when unknown (prediction only)."""
+    set: str = ""
+    """`train`, `val` or `test`; empty when undecided (folds, or DATA that does not come divided)."""
+    group: str = ""
+    """Images of one group (a patient) never cross sets; empty means a group of its own."""
+    fold: int | None = None
+    """The fold in which the image is the test image."""
+    sha256: str = ""
+    """Of the file's bytes, hexadecimal."""
+    extra: tuple[str, ...] = ()
+    """The manifest's further columns, in the order of `Split.extra_columns`."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """A data set and its division, as kept in `split.csv` and `split.json`."""
+
+    root: Path
+    """The folder that the paths are relative to."""
+    samples: tuple[Sample, ...]
+    """Sorted by the NFC form of the path."""
+    classes: tuple[str, ...]
+    """In output order: sorted by code point."""
+    seed: int = 0
+    ratios: tuple[float, float, float] | None = None
+    """Of train, val and test; None when DATA came divided or folds were asked for."""
+    folds: int | None = None
+    extra_columns: tuple[str, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = field(default=())
+    """(path, reason) of images that are in DATA and not in the split: unreadable, leak, symbolic link."""
+    source: str = "folder"
+    """The form of DATA: `folder`, `divided` or the manifest's file name."""
+
+    def subset(self, name: str) -> tuple[Sample, ...]:
+        """The images of one set, in order."""
+        return tuple(sample for sample in self.samples if sample.set == name)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Images per set (or `fold 0`, …) and class, sets in their natural order, every class named."""
+        table = Counter((self._part(sample), sample.label) for sample in self.samples)
+        parts = [*SETS, *(f"fold {fold}" for fold in range(self.folds or 0))]
+        present = [part for part in parts if any(table[part, label] for label in self.classes)]
+        return {part: {label: table[part, label] for label in self.classes} for part in present}
+
+    @staticmethod
+    def _part(sample: Sample) -> str:
+        return sample.set if sample.fold is None or sample.set else f"fold {sample.fold}"
+
+
+def sorted_classes(samples: Sequence[Sample]) -> tuple[str, ...]:
+    """The class names in output order: by code point, as torchvision's ImageFolder orders them."""
+    return tuple(sorted({sample.label for sample in samples}))

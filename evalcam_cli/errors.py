@@ -1,0 +1,42 @@
+"""What can go wrong for a user, and the exit code that says so to a script.
+
+EvalcamError ── UsageError       2  the command line or the config
+             ├─ DataError        3  the images, the split or what was learned from them
+             │   └─ CheckpointError  3  the weights file
+             ├─ GateError        4  a metric missed its gate
+             └─ MachineError     5  the hardware or the environment
+"""
+
+
+class EvalcamError(Exception):
+    """Anything a user can cause or mend: shown as a message, never as a traceback."""
+
+    exit_code = 2
+
+
+class UsageError(EvalcamError):
+    """The command line or the config asks for something that cannot be."""
+
+    exit_code = 2
+
+
+class DataError(EvalcamError):
+    """The images, the split or what was computed from them cannot be used as they are."""
+
+    exit_code = 3
+
+
+class CheckpointError(DataError):
+    """The weights file is damaged, foreign, hostile or does not fit."""
+
+
+class GateError(EvalcamError):
+    """A metric missed the value that the user demanded."""
+
+    exit_code = 4
+
+
+class MachineError(EvalcamError):
+    """The hardware or the environment lacks what the run needs."""
+
+    exit_code = 5

@@ -1,0 +1,260 @@
+"""Writing that is whole or absent: write beside, flush to disk, rename. And folders that one run owns."""
+
+import contextlib
+import csv
+import errno
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from evalcam_cli.errors import MachineError, UsageError
+from evalcam_cli.text import csv_cell, csv_text, listed, shown
+
+LOCK_NAME = ".evalcam.lock"
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put the bytes under the path so that a crash leaves the old file or the new one, never a part.
+
+    Raises:
+        MachineError: The disk is full, the folder is not writable, or the system reports another fault.
+    """
+    temporary = path.parent / f".{path.name[:200]}.{os.getpid()}.tmp"  # same folder: a rename must not cross disks
+    try:
+        try:
+            with temporary.open("xb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in the folder durable; Windows has no such call and needs none."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_error(path: Path, error: OSError) -> MachineError | UsageError:
+    """What to tell the user when the system refused to write."""
+    place = shown(path.absolute())
+    if error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL):
+        return UsageError(f"cannot write {place}: {error.strerror}; choose another --out")
+    hint = {
+        errno.ENOSPC: "free some space and run again; earlier files are kept",
+        errno.EDQUOT: "the disk quota is used up; earlier files are kept",
+        errno.EACCES: "you have no permission to write there; choose another --out",
+        errno.EPERM: "you have no permission to write there; choose another --out",
+        errno.EROFS: "the file system is read-only; choose another --out",
+    }.get(error.errno or 0, "earlier files are kept")
+    return MachineError(f"cannot write {place}: {error.strerror}; {hint}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text with LF line ends, whole or not at all; undecodable file names survive the round trip."""
+    write_whole(path, text.encode("utf-8", "surrogateescape"))
+
+
+def json_text(value: object) -> str:
+    """Strict JSON (no NaN), keys in the order given, ending with a newline."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+
+
+def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
+    """A CSV table in UTF-8 with LF line ends; texts are guarded against spreadsheets, None is an empty cell.
+
+    Floats are written in full (the shortest text that reads back to the same number).
+    """
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([csv_cell(name) for name in header])
+    for row in rows:
+        writer.writerow([csv_cell(cell) if isinstance(cell, str) else "" if cell is None else cell for cell in row])
+    return buffer.getvalue().encode("utf-8", "surrogateescape")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table as `csv_bytes` makes it, whole or not at all."""
+    write_whole(path, csv_bytes(header, rows))
+
+
+def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table that `write_csv` wrote, texts as they were before the guard."""
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        rows = [[csv_text(cell) for cell in row] for row in csv.reader(stream)]
+    return (rows[0], rows[1:]) if rows else ([], [])
+
+
+class OutputFolder:
+    """A folder that this run alone writes to, and whose files it remembers so that `--overwrite` removes only those.
+
+    The lock file holds one line per file written. The lock itself belongs to the process and is freed when it dies.
+    """
+
+    def __init__(self, path: Path, lock: IO[str], written: set[str]) -> None:
+        self.path = path
+        self._lock = lock
+        self._written = written
+
+    def claim(self, name: str) -> Path:
+        """The path of a file about to be written, its folders made; a stranger's file is never replaced.
+
+        Raises:
+            UsageError: A file of that name is there and evalcam did not write it.
+        """
+        path = self.path / name
+        if name not in self._written:
+            if os.path.lexists(path):
+                raise UsageError(f"{shown(path.absolute())} is there already and evalcam did not write it; move it away")
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._lock.write(name.replace("\\", "\\\\").replace("\n", "\\n") + "\n")
+                self._lock.flush()
+            except OSError as error:
+                raise write_error(path, error) from error
+            self._written.add(name)
+        return path
+
+    def write(self, name: str, data: bytes) -> Path:
+        """Write one file of the folder, whole or not at all."""
+        path = self.claim(name)
+        write_whole(path, data)
+        return path
+
+    def write_json(self, name: str, value: object) -> Path:
+        return self.write(name, json_text(value).encode("utf-8", "surrogateescape"))
+
+    def write_csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
+        return self.write(name, csv_bytes(header, rows))
+
+
+@contextlib.contextmanager
+def output_folder(
+    path: Path, *, overwrite: bool = False, resume: bool = False, inputs: Iterable[Path] = ()
+) -> Iterator[OutputFolder]:
+    """Own the folder for the time of the block.
+
+    Args:
+        path: Used exactly as given; made when absent.
+        overwrite: Remove what evalcam wrote there before.
+        resume: Accept what evalcam wrote there before.
+        inputs: Folders that are only read; the output may not lie in one of them.
+
+    Raises:
+        UsageError: The path is a file, holds other things, or lies in an input folder.
+        MachineError: Another run owns it, or it is not writable.
+    """
+    _refuse_bad_place(path, inputs)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / LOCK_NAME).open("a+", encoding="utf-8", errors="surrogateescape", newline="\n")
+    except OSError as error:
+        raise write_error(path, error) from error
+    with lock:
+        _take_lock(lock, path)
+        lock.seek(0)
+        lines = lock.read().split("\n")
+        written = {line.replace("\\n", "\n").replace("\\\\", "\\") for line in lines if line}
+        _sweep_temporaries(path)
+        if overwrite:
+            _remove(path, written)
+            lock.truncate(0)
+            written = set()
+        present = sorted(entry.name for entry in os.scandir(path) if entry.name != LOCK_NAME)
+        if present and not resume and not overwrite:
+            raise UsageError(
+                f"the output folder {shown(path.absolute())} is not empty ({listed(present)});\n"
+                "use --resume to continue an interrupted run, --overwrite to replace what evalcam wrote there,\n"
+                "or another --out"
+            )
+        yield OutputFolder(path, lock, written)
+
+
+def _refuse_bad_place(path: Path, inputs: Iterable[Path]) -> None:
+    try:
+        resolved = path.resolve()
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"--out {shown(path.absolute())} is a file; name a folder")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--out {shown(path)} cannot be used: {error}") from error
+    if resolved in (Path(resolved.anchor), Path.home()):
+        raise UsageError(f"--out {shown(resolved)} is not a place for results; name a folder of its own")
+    refuse_inside(resolved, inputs)
+
+
+def refuse_inside(path: Path, inputs: Iterable[Path]) -> None:
+    """Refuse to write into a folder that is only read.
+
+    Raises:
+        UsageError: The path is one of the input folders or lies in one.
+    """
+    for folder in inputs:
+        if folder.is_dir() and path.resolve().is_relative_to(folder.resolve()):
+            raise UsageError(
+                f"--out {shown(path.absolute())} lies in the data folder, which evalcam never writes to; choose another"
+            )
+
+
+def _take_lock(lock: IO[str], path: Path) -> None:
+    try:
+        if os.name == "nt":
+            import msvcrt  # noqa: PLC0415 (exists on Windows only)
+
+            getattr(msvcrt, "locking")(lock.fileno(), getattr(msvcrt, "LK_NBLCK"), 1)  # noqa: B009
+        else:
+            import fcntl  # noqa: PLC0415 (exists on POSIX only)
+
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise MachineError(
+            f"another evalcam run is using {shown(path.absolute())}; wait for it or choose another --out"
+        ) from error
+
+
+def _sweep_temporaries(path: Path) -> None:
+    """Remove what killed runs left behind; safe because this run holds the lock."""
+    for temporary in path.rglob(".*.tmp"):
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _remove(path: Path, written: Iterable[str]) -> None:
+    folders: set[Path] = set()
+    for name in written:
+        file = path / name
+        if not file.resolve().is_relative_to(path.resolve()):
+            continue  # a lock file edited by hand must not reach outside
+        with contextlib.suppress(FileNotFoundError):
+            file.unlink()
+        folders.update(parent for parent in file.parents if parent != path and parent.is_relative_to(path))
+    for folder in sorted(folders, key=lambda entry: -len(entry.parts)):
+        with contextlib.suppress(OSError):  # not empty: somebody else's files stay
+            folder.rmdir()
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        UsageError: It is not there.
+        ValueError: It is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except OSError as error:
+        raise UsageError(f"cannot read {shown(path.absolute())}: {error.strerror}") from error

@@ -1,0 +1,141 @@
+"""YAML as plain data: maps, lists and YAML 1.2 scalars; no tags, anchors, aliases, merges or doubled keys.
+
+PyYAML's own SafeLoader turns `1e-3` into a string, `no` into False and `010` into 8, lets the last of two equal keys
+win, and builds alias bombs; so only its event stream is used here, and everything is checked before a value is built.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import yaml
+
+from evalcam_cli.errors import UsageError
+from evalcam_cli.text import shown
+
+MAX_CHARACTERS = 1_000_000
+MAX_DEPTH = 20
+
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_INFINITY = re.compile(r"[-+]?\.(inf|Inf|INF)")
+
+Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
+
+
+@dataclass(frozen=True)
+class Document:
+    """The value of a YAML text and the line on which each key stands."""
+
+    value: Value
+    lines: dict[tuple[str | int, ...], int] = field(default_factory=dict)
+    """Line (from 1) of the value at each path of keys and list positions."""
+
+
+def parse_yaml(text: str, source: str) -> Document:
+    """The value of the one document in the text; None for an empty text.
+
+    Args:
+        text: At most a million characters.
+        source: Where it comes from, for messages.
+
+    Raises:
+        UsageError: The text is not such a document; the message names the line.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise UsageError(f"{source} has {len(text):,} characters; a config has at most {MAX_CHARACTERS:,}")
+    builder = _Builder(source)
+    try:
+        # a byte order mark is allowed by YAML and written by some editors
+        return builder.document(yaml.parse(text.removeprefix("\ufeff"), Loader=yaml.SafeLoader))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise UsageError(f"{source}, line {line}: not valid YAML: {shown(error.problem or error)}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"{source}: not valid YAML: {shown(error).splitlines()[0][:200]}") from error
+    except RecursionError as error:
+        raise UsageError(f"{source}: nested too deeply") from error
+
+
+class _Builder:
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.lines: dict[tuple[str | int, ...], int] = {}
+
+    def document(self, events: Iterator[yaml.Event]) -> Document:
+        value: Value = None
+        documents = 0
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    raise self._error(event, "a second document begins here; one config is one document")
+                value = self._value(next(events), events, ())
+        return Document(value, self.lines)
+
+    def _value(self, event: yaml.Event, events: Iterator[yaml.Event], path: tuple[str | int, ...]) -> Value:
+        if len(path) > MAX_DEPTH:
+            raise self._error(event, f"nested more than {MAX_DEPTH} levels deep")
+        if isinstance(event, yaml.AliasEvent):
+            raise self._error(event, "aliases (*name) are not allowed; write the value out")
+        if getattr(event, "anchor", None) is not None:
+            raise self._error(event, "anchors (&name) are not allowed; write the value out")
+        if getattr(event, "tag", None) not in (None, "!"):
+            raise self._error(event, f"tags ({shown(event.tag)}) are not allowed; a config is plain data")
+        self.lines[path] = event.start_mark.line + 1
+        if isinstance(event, yaml.ScalarEvent):
+            return self._scalar(event)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return self._list(events, path)
+        return self._map(events, path)
+
+    def _list(self, events: Iterator[yaml.Event], path: tuple[str | int, ...]) -> list[Value]:
+        values: list[Value] = []
+        while not isinstance(event := next(events), yaml.SequenceEndEvent):
+            values.append(self._value(event, events, (*path, len(values))))
+        return values
+
+    def _map(self, events: Iterator[yaml.Event], path: tuple[str | int, ...]) -> dict[str, Value]:
+        values: dict[str, Value] = {}
+        while not isinstance(event := next(events), yaml.MappingEndEvent):
+            if not isinstance(event, yaml.ScalarEvent) or event.tag or event.anchor:
+                raise self._error(event, "a key must be a plain word")
+            key = str(event.value)
+            if key in values:
+                first = self.lines[(*path, key)]
+                raise self._error(event, f"the key {shown(key)!r} is there twice (first on line {first})")
+            if key == "<<":
+                raise self._error(event, "merge keys (<<) are not allowed; write the values out")
+            values[key] = self._value(next(events), events, (*path, key))
+            self.lines[(*path, key)] = event.start_mark.line + 1
+        return values
+
+    def _scalar(self, event: yaml.ScalarEvent) -> Value:
+        text = str(event.value)
+        if event.style is not None or event.tag == "!":
+            return text
+        if len(text) > 400 and _INTEGER.fullmatch(text):
+            raise self._error(event, "a number of more than 400 digits")
+        return scalar(text)
+
+    def _error(self, event: yaml.Event, problem: str) -> UsageError:
+        return UsageError(f"{self.source}, line {event.start_mark.line + 1}: {problem}")
+
+
+def scalar(text: str) -> None | bool | int | float | str:
+    """A plain scalar as the YAML 1.2 core schema reads it, decimal numbers only: `1e-3` is a number, `no` a string."""
+    if text in ("", "~", "null", "Null", "NULL"):
+        return None
+    if text in ("true", "True", "TRUE"):
+        return True
+    if text in ("false", "False", "FALSE"):
+        return False
+    if _INTEGER.fullmatch(text):
+        # `010` is 8 in YAML 1.1 and 10 in 1.2: a number that two readers read differently stays text, and is refused
+        return int(text) if text.lstrip("+-") == "0" or not text.lstrip("+-").startswith("0") else text
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _INFINITY.fullmatch(text):
+        return -math.inf if text.startswith("-") else math.inf
+    return math.nan if text in (".nan", ".NaN", ".NAN") else text

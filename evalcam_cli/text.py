@@ -1,0 +1,52 @@
+"""Names from outside, made safe for the place where they are shown, and near misses of a spelling."""
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def shown(text: object) -> str:
+    """The text with control, format and surrogate characters as visible escapes; accents and emoji stay."""
+    return "".join(
+        character
+        if unicodedata.category(character)[0] != "C" and character not in "\u2028\u2029"
+        else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in str(text)
+    )
+
+
+def csv_cell(text: str) -> str:
+    """The text with `'` before anything that a spreadsheet would take for a formula; `csv_text` undoes it."""
+    return "'" + text if text.lstrip("'")[:1] in _FORMULA else text
+
+
+def csv_text(cell: str) -> str:
+    """The text that `csv_cell` was given."""
+    return cell[1:] if cell[:1] == "'" and cell.lstrip("'")[:1] in _FORMULA else cell
+
+
+def file_stem(name: str) -> str:
+    """The name with everything but letters, digits, `-` and `_` replaced by `_`, at most 80 characters."""
+    return re.sub(r"[^\w-]", "_", name)[:80] or "_"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` with the nearest known spelling, or nothing when none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def listed(names: Iterable[str], limit: int = 3) -> str:
+    """The first names and how many more there are: `a, b, c and 4 more`."""
+    names = list(names)
+    first = ", ".join(shown(name) for name in names[:limit])
+    return first if len(names) <= limit else f"{first} and {len(names) - limit} more"
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 image`, `2,870 images`; the plural is the noun with an s (or `es` after s, x, ch)."""
+    plural = noun + ("es" if noun.endswith(("s", "x", "ch")) else "s")
+    return f"{count:,} {noun if count == 1 else plural}"
