@@ -1,0 +1,213 @@
+"""From a file that may be anything to an upright RGB image, or a short reason why not."""
+
+import contextlib
+import errno
+import logging
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from evalcam_cli.errors import DataError
+from evalcam_cli.text import shown
+
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+MAX_BYTES = 256 * 1024 * 1024
+MAX_ASPECT = 100
+"""Longest side over shortest."""
+
+# Pillow's own limit warns at one size and raises at another; here `max_pixels` is checked before every decode.
+Image.MAX_IMAGE_PIXELS = None
+# Pillow reports damaged tags through logging; without a handler of its own they would reach the terminal.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+_ORIENTATION = 0x0112
+_UPRIGHT = {  # EXIF 2.3, section 4.6.4 A: what undoes each orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_WHITE = (255, 255, 255, 255)
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
+
+
+class UnreadableImage(DataError):
+    """The file is not an image that can be used."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"cannot read the image {shown(path.absolute())}: {reason}")
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["UnreadableImage"], tuple[Path, str]]:
+        return UnreadableImage, (self.path, self.reason)  # so that it crosses from a worker process whole
+
+
+class _Refused(Exception):
+    """The reason why a file is refused, before its path is known."""
+
+
+def is_candidate(name: str) -> bool:
+    """Whether a file of this name is taken for an image when a folder is searched."""
+    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
+
+
+def load_image(path: Path, max_pixels: int) -> Image.Image:
+    """The first frame as an upright RGB image: 8 bits, transparency over white, deeper greys scaled by full range.
+
+    The last component of the path is not followed when it is a symbolic link.
+
+    Raises:
+        UnreadableImage: The file is no such image, is damaged or exceeds a limit.
+    """
+    with open_regular(path) as stream:
+        return decode(stream, path, max_pixels)
+
+
+@contextlib.contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """The file's bytes; never waits for a pipe and never reads a device or an oversized file.
+
+    Raises:
+        UnreadableImage: It is no regular file, too large, or cannot be opened.
+    """
+    flags = os.O_RDONLY
+    for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"):  # which of them exist depends on the system
+        flags |= getattr(os, name, 0)
+    try:
+        descriptor = os.open(path, flags)
+    except (OSError, ValueError) as error:
+        raise UnreadableImage(path, _why_not_opened(error)) from error
+    status = os.fstat(descriptor)  # of what was opened, which may not be what was listed
+    refused = (
+        "not a regular file"
+        if not stat.S_ISREG(status.st_mode)
+        else f"{status.st_size / 2**20:.0f} MB, more than {MAX_BYTES // 2**20} MB"
+        if status.st_size > MAX_BYTES
+        else ""
+    )
+    if refused:
+        os.close(descriptor)
+        raise UnreadableImage(path, refused)
+    with os.fdopen(descriptor, "rb") as stream:
+        yield stream
+
+
+def _why_not_opened(error: OSError | ValueError) -> str:
+    if isinstance(error, ValueError):
+        return "its name holds a NUL character"
+    special = {errno.ELOOP: "a symbolic link", errno.ENXIO: "not a regular file", errno.EISDIR: "not a regular file"}
+    return special.get(error.errno or 0, error.strerror or "cannot be opened")
+
+
+def decode(stream: BinaryIO, path: Path, max_pixels: int) -> Image.Image:
+    """As `load_image`, from an open file whose path is only named in messages."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(stream, formats=FORMATS) as image:
+                _check_limits(image, max_pixels)
+                image.load()
+                return _upright(_to_rgb(image), image)
+        except _Refused as refused:
+            raise UnreadableImage(path, str(refused)) from None
+        except UnidentifiedImageError as error:
+            raise UnreadableImage(path, _what_instead(stream)) from error
+        except Exception as error:  # decoders answer hostile bytes with a dozen kinds of exception
+            raise UnreadableImage(path, _what_is_wrong(error)) from error
+
+
+def _check_limits(image: Image.Image, max_pixels: int) -> None:
+    width, height = image.size
+    if min(width, height) < 1:
+        raise _Refused(f"its size is {width}x{height}")
+    if width * height > max_pixels:
+        raise _Refused(f"{width}x{height} pixels, more than data.max_pixels = {max_pixels:,}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise _Refused(f"{width}x{height} pixels, an aspect beyond {MAX_ASPECT}:1")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        return _from_deep_grey(image)
+    if image.mode == "F":
+        return _from_float(image)
+    if image.has_transparency_data:
+        return _over_white(image)
+    return image.copy() if image.mode == "RGB" else image.convert("RGB")
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    grey = np.asarray(image).astype(np.int64)
+    if image.mode == "I" and image.format != "PNG":
+        raise _Refused("32-bit integer pixels; save it with 8 or 16 bits per channel")
+    scaled = (grey.clip(0, 65535) + 128) // 257  # 65535 -> 255, rounded
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        scaled[grey == transparent] = 255
+    return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
+
+
+def _from_float(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    if not np.isfinite(values).all():
+        raise _Refused("float pixels with NaN or infinity")
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > 1:
+        raise _Refused(f"float pixels from {low:g} to {high:g}; expected 0 to 1")
+    return Image.fromarray(np.rint(values * 255).astype(np.uint8)).convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, _WHITE), layer).convert("RGB")
+
+
+def _upright(pixels: Image.Image, source: Image.Image) -> Image.Image:
+    try:
+        orientation = source.getexif().get(_ORIENTATION)
+    except Exception:  # unreadable EXIF says nothing about the pixels
+        orientation = None
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    pixels.info.clear()  # nothing but pixels leaves this module
+    return pixels if turn is None else pixels.transpose(turn)
+
+
+def _what_instead(stream: BinaryIO) -> str:
+    """What a file that is no image of the six formats seems to be."""
+    stream.seek(0)
+    start = stream.read(512)
+    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not start:
+        return "the file is empty"
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer instead of the image; run `git lfs pull`"
+    if text.startswith((b"<!doctype html", b"<html", b"<head")):
+        return "an HTML page instead of an image; download it again"
+    if start[4:8] == b"ftyp":
+        kind = "AVIF" if start[8:12] in (b"avif", b"avis") else "HEIC" if start[8:11] in (b"hei", b"hev", b"mif") else ""
+        return f"{kind or 'a video'}, which is not supported; convert it to JPEG or PNG"
+    if start.startswith((b"PK\3\4", b"PK\5\6")):
+        return "a ZIP archive, not an image"
+    if start.startswith(_MAGIC):
+        return "damaged (its header makes no sense)"
+    return "not a JPEG, PNG, WebP, BMP, GIF or TIFF image"
+
+
+def _what_is_wrong(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "not enough memory to decode it"
+    message = shown(error).strip()[:120]
+    if "truncated" in message.lower() or isinstance(error, EOFError):
+        return "truncated"
+    return f"damaged ({message or type(error).__name__})"

@@ -1,0 +1,164 @@
+"""One job for each of many files, in worker processes that need little memory and leave nothing behind."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import TypeVar
+
+from evalcam_cli.errors import MachineError
+from evalcam_cli.progress import Progress
+
+CHUNK = 32
+"""Files per message to a worker."""
+SERIAL_BELOW = 64
+"""With fewer files, starting workers costs more than it saves."""
+_MAX_DEATHS = 5
+
+Result = TypeVar("Result")
+_Chunk = Sequence[str]
+_Report = Callable[[int], None]
+
+_stopping: Event | None = None  # in a worker: set when the parent wants it to end
+
+
+def map_files(
+    job: Callable[[Path], Result],
+    root: Path,
+    paths: Sequence[str],
+    *,
+    task: str,
+    progress: Progress,
+    jobs: int | None = None,
+) -> list[Result | None]:
+    """The job's result for each file, in order; None for a file on which the worker process died.
+
+    Args:
+        job: A function that a new process can import, and that raises nothing.
+        root: The folder that the paths are relative to.
+        paths: Of the files.
+        task: What `progress` is told.
+        progress: Called after every few files.
+        jobs: Worker processes; by default one per CPU core.
+
+    Raises:
+        MachineError: Workers die again and again, as they do when memory runs out.
+    """
+    chunks = deque(paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK))
+    workers = min(jobs or _cores(), len(chunks))
+    results: list[Result | None] = []
+    progress(task, 0, len(paths))
+    if workers < 2 or len(paths) < SERIAL_BELOW:
+        for chunk in chunks:
+            results += [job(root / path) for path in chunk]
+            progress(task, len(results), len(paths))
+        return results
+    for _ in range(_MAX_DEATHS):
+        if _in_processes(job, root, chunks, workers, results, lambda done: progress(task, done, len(paths))):
+            return results
+        for _ in range(min(len(chunks), 4 * workers)):  # the culprit is among those that were under way
+            results += _carefully(job, root, chunks.popleft())
+    raise MachineError(f"{task}: worker processes keep dying; is there enough memory?")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_processes(
+    job: Callable[[Path], Result],
+    root: Path,
+    chunks: deque[_Chunk],
+    workers: int,
+    results: list[Result | None],
+    report: _Report,
+) -> bool:
+    """Move the chunks' results to `results`; False when a worker died, with the unfinished chunks put back.
+
+    Only a few chunks are under way at any time, which bounds the memory.
+    """
+    waiting: deque[tuple[_Chunk, Future[list[Result]]]] = deque()
+    with _pool(workers) as pool:
+        try:
+            while chunks or waiting:
+                while chunks and len(waiting) < 4 * workers:
+                    waiting.append((chunks[0], _submit(pool, job, root, chunks[0])))
+                    chunks.popleft()
+                results += waiting[0][1].result()
+                waiting.popleft()
+                report(len(results))
+        except BrokenProcessPool:
+            chunks.extendleft(chunk for chunk, _ in reversed(waiting))
+            return False
+    return True
+
+
+def _carefully(job: Callable[[Path], Result], root: Path, chunk: _Chunk) -> list[Result | None]:
+    """The chunk's results, each file that kills a worker found by halving."""
+    try:
+        with _pool(1) as pool:
+            return [*_submit(pool, job, root, chunk).result()]
+    except BrokenProcessPool:
+        if len(chunk) == 1:
+            return [None]
+        middle = len(chunk) // 2
+        return _carefully(job, root, chunk[:middle]) + _carefully(job, root, chunk[middle:])
+
+
+@contextlib.contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Fresh processes (not forked: the parent may have threads), all ended when the block ends for any reason."""
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(stop,))
+    try:
+        yield pool
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(
+    pool: ProcessPoolExecutor, job: Callable[[Path], Result], root: Path, chunk: _Chunk
+) -> Future[list[Result]]:
+    """Start a chunk; a worker born here inherits the signal mask, so that Ctrl-C reaches the parent alone."""
+    if not hasattr(signal, "pthread_sigmask"):
+        return pool.submit(_run, job, root, chunk)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(_run, job, root, chunk)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _start_worker(stop: Event) -> None:
+    global _stopping  # noqa: PLW0603 (the only way to hand a worker something once)
+    _stopping = stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    """A parent that was killed cannot end its workers; they would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _run(job: Callable[[Path], Result], root: Path, paths: _Chunk) -> list[Result]:
+    results = []
+    for path in paths:
+        if _stopping is not None and _stopping.is_set():
+            break  # nobody waits for the results any more
+        results.append(job(root / path))
+    return results
