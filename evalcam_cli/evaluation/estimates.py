@@ -1,0 +1,44 @@
+"""One number with what is needed to believe it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric's value with its interval, or the reason why there is none.
+
+    Undefined is None with a reason, never 0 and never NaN.
+    """
+
+    estimate: float | None
+    ci_low: float | None = None
+    """Lower limit of the 95 % interval."""
+    ci_high: float | None = None
+    ci_method: str | None = None
+    """`wilson` or `stratified_bootstrap`; None without interval."""
+    undefined_reason: str | None = None
+    """Why `estimate` is None."""
+    n: int | None = None
+    """Images that the number rests on: the denominator of a proportion, else all images."""
+    ci_note: str | None = None
+    """Why a defined estimate has no interval; None when it has one or when none was asked for."""
+    classes_counted: int | None = None
+    """Classes that a macro average is taken over; None for everything else."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval, or the reason why there is none."""
+
+    low: float | None = None
+    high: float | None = None
+    method: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Caution:
+    """Something about the numbers that a reader must know, under a code that scripts can rely on."""
+
+    code: str
+    message: str

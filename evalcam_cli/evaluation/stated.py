@@ -1,0 +1,37 @@
+"""Predictions of which the probabilities are known, not the logits."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalcam_cli.evaluation.predictions import Predictions
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatedProbabilities(Predictions):
+    """Predictions that some file states as probabilities.
+
+    They are used as they are. A softmax over their logarithms would change last bits, and so break ties between images
+    that have the same score. `logits` holds their logarithms, with minus infinity for a probability of 0.
+    """
+
+    stated: NDArray[np.float64]
+    """(N, K) in [0, 1], rows sum to 1 within rounding."""
+
+    @cached_property
+    def log_probabilities(self) -> NDArray[np.float64]:
+        """(N, K), float64; minus infinity for a probability of 0."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(self.stated))
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float64]:
+        """(N, K), float64, as stated."""
+        return self.stated
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int64]:
+        """(N,) index of the largest probability; the lowest index of equals."""
+        return np.asarray(self.stated.argmax(axis=1), dtype=np.int64)
