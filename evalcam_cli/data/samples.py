@@ -2,10 +2,20 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 SETS = ("train", "val", "test")
+SET_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""What folders and manifests call the sets, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +36,10 @@ class Sample:
     """Of the file's bytes, hexadecimal."""
     extra: tuple[str, ...] = ()
     """The manifest's further columns, in the order of `Split.extra_columns`."""
+
+    def at(self, path: str) -> "Sample":
+        """The same image under the path as spelled on disk."""
+        return self if path == self.path else replace(self, path=path)
 
 
 @dataclass(frozen=True)
