@@ -160,6 +160,7 @@ def output_folder(
         MachineError: Another run owns it, or it is not writable.
     """
     _refuse_bad_place(path, inputs)
+    made = not path.exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / LOCK_NAME).open("a+", encoding="utf-8", errors="surrogateescape", newline="\n")
@@ -175,14 +176,31 @@ def output_folder(
             _remove(path, written)
             lock.truncate(0)
             written = set()
-        present = sorted(entry.name for entry in os.scandir(path) if entry.name != LOCK_NAME)
-        if present and not resume and not overwrite:
-            raise UsageError(
-                f"the output folder {shown(path.absolute())} is not empty ({listed(present)});\n"
-                "use --resume to continue an interrupted run, --overwrite to replace what evalcam wrote there,\n"
-                "or another --out"
-            )
-        yield OutputFolder(path, lock, written)
+        try:
+            _require_empty(path, allowed=resume or overwrite)
+            yield OutputFolder(path, lock, written)
+        finally:
+            _tidy(path, made=made, written=written)
+
+
+def _require_empty(path: Path, *, allowed: bool) -> None:
+    present = sorted(entry.name for entry in os.scandir(path) if entry.name != LOCK_NAME)
+    if present and not allowed:
+        raise UsageError(
+            f"the output folder {shown(path.absolute())} is not empty ({listed(present)});\n"
+            "use --resume to continue an interrupted training, --overwrite to replace what evalcam wrote there,\n"
+            "or another --out"
+        )
+
+
+def _tidy(path: Path, *, made: bool, written: set[str]) -> None:
+    """A run that wrote nothing leaves nothing: neither its lock nor the folder it made."""
+    if not written:
+        with contextlib.suppress(OSError):
+            (path / LOCK_NAME).unlink()
+        if made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _refuse_bad_place(path: Path, inputs: Iterable[Path]) -> None:

@@ -1,0 +1,141 @@
+"""The command line: which commands there are, and the one place where an error becomes a message and an exit code."""
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from evalcam_cli import __version__
+from evalcam_cli.cli import evaluate, gradcam, predict, run, split, train
+from evalcam_cli.errors import EvalcamError, MachineError
+from evalcam_cli.text import shown
+
+_MAX_LINES = 8
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+class _Border(TyperGroup):
+    """Runs a command; what it raises ends here. Exit codes: DESIGN of the interface, in the README."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EvalcamError as error:
+            _stop(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _stop("interrupted; what was finished is kept (`--resume` continues a training)", 130)
+        except Terminated:
+            _stop("terminated; what was finished is kept (`--resume` continues a training)", 143)
+        except BrokenPipeError:
+            _reader_gone()
+        except Exception as error:
+            known = _machine_fault(error)
+            if known is None:
+                raise
+            _stop(str(known), known.exit_code)
+
+
+def _machine_fault(error: Exception) -> MachineError | None:
+    """What the hardware or the installation is to blame for, told apart from bugs."""
+    text = str(error)
+    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
+        return MachineError(
+            "out of memory; use a smaller --batch-size or data.image_size, or fewer data.workers\n"
+            "(double the number of epochs' steps by halving the batch, not the images)"
+        )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
+        return MachineError(f"{error.strerror}: {shown(error.filename or 'writing failed')}; earlier files are kept")
+    if isinstance(error, ImportError | RuntimeError) and ("torchvision::" in text or "DLL load failed" in text):
+        return MachineError(
+            "torch and torchvision do not fit together; install a matching pair:\n"
+            "pip install --upgrade --force-reinstall torch torchvision"
+        )
+    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+        return MachineError(
+            "a process that reads images was killed, most likely for want of memory;\n"
+            "use --set data.workers=0, or a smaller --batch-size"
+        )
+    return None
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    if os.environ.get("EVALCAM_DEBUG") == "1":
+        traceback.print_exc()
+    kind = "" if code in (130, 143) else "error: "
+    lines = f"evalcam: {kind}{message}".splitlines()[:_MAX_LINES]
+    sys.stderr.write("\n".join(line[:1000] for line in lines) + "\n")
+    raise SystemExit(code)
+
+
+def _reader_gone() -> NoReturn:
+    """The program that read our output ended (`evalcam … | head`): say nothing, and nothing more can be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(141)
+
+
+def _on_sigterm(signum: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+app = typer.Typer(
+    cls=_Border,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    help="Split images honestly, train a ResNet, evaluate it with intervals, and see what it looked at.",
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        sys.stdout.write(f"evalcam {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+) -> None:
+    pass
+
+
+app.command("split")(split.split)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("gradcam")(gradcam.gradcam)
+app.command("predict")(predict.predict)
+app.command("run")(run.run)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # an ASCII terminal still shows every name
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        app(arguments)
+        code = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 0
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    except OSError as error:
+        sys.stderr.write(f"evalcam: error: cannot write the output: {error.strerror}\n")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = MachineError.exit_code
+    sys.exit(code)

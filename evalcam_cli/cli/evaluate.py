@@ -1,0 +1,89 @@
+"""evalcam evaluate."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evalcam_cli.cli import options
+from evalcam_cli.cli.terminal import screen, write_json, write_out, write_table
+from evalcam_cli.errors import UsageError
+from evalcam_cli.text import shown
+
+if TYPE_CHECKING:
+    from evalcam_cli.workflows.evaluate import Evaluation
+
+
+def evaluate(
+    ckpt: options.Ckpt = None,
+    split: options.SplitFile = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Data set to evaluate whole, or another copy of the split's.")] = None,
+    subset: options.Subset = None,
+    out: options.OutFolder = None,
+    predictions: Annotated[Path | None, typer.Option("--predictions", help="Saved predictions (CSV) to evaluate instead.")] = None,
+    fail_under: Annotated[
+        list[str] | None, typer.Option("--fail-under", metavar="METRIC=VALUE", help="Exit 4 when the metric is lower; repeatable.")
+    ] = None,
+    fail_over: Annotated[
+        list[str] | None, typer.Option("--fail-over", metavar="METRIC=VALUE", help="Exit 4 when the metric is higher; repeatable.")
+    ] = None,
+    positive: Annotated[str | None, typer.Option(metavar="CLASS", help="Positive class of two; default the last one.")] = None,
+    map_class: Annotated[
+        list[str] | None, typer.Option("--map-class", metavar="OLD=NEW", help="Rename a class of the data; repeatable.")
+    ] = None,
+    arch: options.Arch = None,
+    classes: options.Classes = None,
+    drop_leaks: options.DropLeaks = False,
+    allow_leaks: options.AllowLeaks = False,
+    allow_unreadable: options.AllowUnreadable = None,
+    config: options.Config = None,
+    assignments: options.Assignments = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure a checkpoint, or any classifier's saved predictions, with intervals."""
+    settings = options.read_config(
+        config,
+        assignments,
+        {
+            "evaluate.fail_under": fail_under,
+            "evaluate.fail_over": fail_over,
+            "evaluate.positive": positive,
+            "evaluate.subset": subset,
+            "split.leaks": options.leak_policy(drop_leaks, False, allow_leaks),
+            "data.allow_unreadable": allow_unreadable,
+            "seed": seed,
+            "device": device,
+        },
+    )
+    if ckpt is not None and predictions is not None:
+        raise UsageError("choose one of --ckpt and --predictions")
+    from evalcam_cli.workflows.evaluate import EvaluateRequest, evaluate  # noqa: PLC0415
+
+    request = EvaluateRequest(
+        out=options.default_out("evaluate", out), ckpt=ckpt, arch=arch, classes_file=classes, split_file=split, data=data,
+        subset=subset, predictions=predictions, map_class=tuple(map_class or ()), overwrite=overwrite,
+    )  # fmt: skip
+    with screen(quiet=quiet) as view:
+        evaluation = evaluate(settings, request, view.progress)
+    if json:
+        write_json(evaluation.document)
+    else:
+        print_evaluation(evaluation)
+        write_out(shown(request.out))
+    evaluation.require_gates()
+
+
+def print_evaluation(evaluation: "Evaluation") -> None:
+    """The headline, the overall metrics and the classes, each as a short table."""
+    from evalcam_cli.report.evaluation import class_rows, overall_rows  # noqa: PLC0415
+
+    title = f"{evaluation.metrics.n:,} {evaluation.subset} images"
+    write_table(["metric", "value", "95 % interval"], overall_rows(evaluation.metrics), title=title)
+    header, rows = class_rows(evaluation.metrics)
+    write_table(header, rows)
+    for gate in evaluation.gates:
+        write_out(gate.message)

@@ -1,0 +1,48 @@
+"""evalcam predict."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evalcam_cli.cli import options
+from evalcam_cli.cli.terminal import screen, write_json, write_out, write_table
+from evalcam_cli.text import shown
+
+_SHOWN = 20
+
+
+def predict(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files or folders.")],
+    ckpt: options.Ckpt = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="CSV file; default runs/predict-TIME/predictions.csv.")] = None,
+    arch: options.Arch = None,
+    classes: options.Classes = None,
+    allow_unreadable: options.AllowUnreadable = None,
+    config: options.Config = None,
+    assignments: options.Assignments = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write the probabilities of every class for unlabelled images."""
+    settings = options.read_config(
+        config, assignments, {"data.allow_unreadable": allow_unreadable, "seed": seed, "device": device}
+    )
+    from evalcam_cli.workflows.checkpoints import WeightsRequest  # noqa: PLC0415
+    from evalcam_cli.workflows.predict import predict  # noqa: PLC0415
+
+    out = out if out is not None else options.default_out("predict", None) / "predictions.csv"
+    with screen(quiet=quiet) as view:
+        weights = WeightsRequest(ckpt, arch, classes)
+        result = predict(settings, weights, images, out, overwrite=overwrite, progress=view.progress)
+    rows = result.rows()
+    if json:
+        write_json([dict(zip(result.header(), row, strict=True)) for row in rows])
+        return
+    write_table(["image", "predicted", "confidence"], [[row[0], row[1], f"{row[2]:.3f}"] for row in rows[:_SHOWN]], left=2)
+    if len(rows) > _SHOWN:
+        write_out(f"and {len(rows) - _SHOWN:,} more")
+    write_out(shown(out))

@@ -1,0 +1,190 @@
+"""Which weights a command uses: those named, the newest run nearby, or torchvision's ImageNet ResNet-50."""
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from evalcam_cli.config import RunConfig
+from evalcam_cli.data.preprocessing import Preprocessing
+from evalcam_cli.errors import CheckpointError, DataError, UsageError
+from evalcam_cli.models.architectures import HEAD, build_model
+from evalcam_cli.models.checkpoint import Checkpoint, is_native, parse_checkpoint, read_file
+from evalcam_cli.models.device import choose_device, use_full_precision
+from evalcam_cli.models.inference import Classifier, ready, to_classifier
+from evalcam_cli.models.weights import fit_weights, imagenet_weights, read_weights
+from evalcam_cli.text import counted, listed, shown
+
+log = logging.getLogger("evalcam")
+
+BEST = Path("checkpoints", "best.safetensors")
+FALLBACK_ARCH = "resnet50"
+
+
+@dataclass(frozen=True)
+class WeightsRequest:
+    """Which weights a command was asked to use."""
+
+    ckpt: Path | None = None
+    arch: str | None = None
+    """Needed for weights that are not evalcam's."""
+    classes_file: Path | None = None
+    """Class names of such weights, one per line, in output order."""
+
+
+@dataclass(frozen=True)
+class LoadedClassifier:
+    """A classifier and where it came from."""
+
+    classifier: Classifier
+    place: str
+    run: Path | None
+    """The run folder around the checkpoint, if it lies in one."""
+    sha256: str
+
+
+def checkpoint_file(path: Path) -> Path:
+    """The weights file for a path that may also name a run folder (its best).
+
+    Raises:
+        UsageError: There is neither.
+    """
+    if not path.is_dir():
+        return path
+    for candidate in (path / BEST, path / "train" / BEST):
+        if candidate.is_file():
+            return candidate
+    raise UsageError(f"{shown(path.absolute())} holds no {BEST.as_posix()}; name a run folder of `evalcam train` or a file")
+
+
+def fold_runs(path: Path) -> list[Path]:
+    """The run folders `fold-0`, `fold-1`, … in a folder that `train --all-folds` made; none in another."""
+    if not path.is_dir() or (path / BEST).is_file():
+        return []
+    runs = [entry for entry in path.glob("fold-*") if entry.name[5:].isdecimal() and (entry / BEST).is_file()]
+    return sorted(runs, key=lambda entry: int(entry.name[5:]))
+
+
+def load_classifier(request: WeightsRequest, config: RunConfig) -> LoadedClassifier:
+    """The classifier that was asked for, on the configured device.
+
+    Raises:
+        UsageError: It is not there, or not enough is said about foreign weights.
+        CheckpointError: The file cannot be used.
+        MachineError: There is no CUDA, or ImageNet weights cannot be had.
+    """
+    device = choose_device(config.device)
+    use_full_precision()
+    path = _chosen(request)
+    if path is None:
+        return _imagenet(device, config)
+    path = checkpoint_file(path)
+    content = read_file(path)
+    if is_native(content):
+        stored = parse_checkpoint(content, path)
+        classifier = to_classifier(stored, device, place=shown(path.absolute()))
+        run = path.parent.parent if path.parent.name == "checkpoints" else None
+        return LoadedClassifier(classifier, shown(path.absolute()), run, stored.tensors_sha256)
+    return _foreign(path, request, config, device)
+
+
+def _chosen(request: WeightsRequest) -> Path | None:
+    if request.ckpt is not None:
+        return request.ckpt
+    named = os.environ.get("EVALCAM_CKPT")
+    found = Path(named) if named else newest_checkpoint(Path())
+    if found is not None:
+        _announce(found, "from $EVALCAM_CKPT" if named else "the newest here")
+    return found
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint written last in the folder, its folders, or theirs."""
+    found = [path for depth in ("", "*/", "*/*/") for path in folder.glob(depth + BEST.as_posix()) if path.is_file()]
+    return max(found, key=lambda path: (path.stat().st_mtime_ns, str(path)), default=None)
+
+
+def _announce(path: Path, why: str) -> None:
+    file = checkpoint_file(path)
+    if file.is_file():
+        age = max(0.0, time.time() - file.stat().st_mtime)
+        unit, size = next((u, s) for u, s in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)) if age >= s or s == 1)
+        log.info("using %s (%s, %s old)", shown(file.absolute()), why, counted(int(age // size), unit))
+
+
+def _imagenet(device: torch.device, config: RunConfig) -> LoadedClassifier:
+    log.info("no checkpoint named or found here: using torchvision's ImageNet ResNet-50 (1000 classes)")
+    state, classes = imagenet_weights(FALLBACK_ARCH)
+    model = build_model(FALLBACK_ARCH, len(classes))
+    fit_weights(model, state, place="torchvision's ImageNet weights", new_head=False)
+    # torchvision names a few classes alike ("crane", "maillot"); outputs must be distinct
+    names = tuple(name if classes.count(name) == 1 else f"{name} ({index})" for index, name in enumerate(classes))
+    checkpoint = Checkpoint(FALLBACK_ARCH, 2, names, Preprocessing(config.data.image_size, config.data.resize))
+    return LoadedClassifier(Classifier(ready(model, device), checkpoint, device), "torchvision ImageNet ResNet-50", None, "")
+
+
+def _foreign(path: Path, request: WeightsRequest, config: RunConfig, device: torch.device) -> LoadedClassifier:
+    place = shown(path.absolute())
+    state = read_weights(path)
+    if request.arch is None or request.classes_file is None:
+        raise CheckpointError(
+            f"{place} is not one of evalcam's checkpoints; say what its weights are:\n"
+            "--arch NAME and --classes FILE (one class name per line, in output order)"
+        )
+    classes = read_classes(request.classes_file)
+    head = state.get(f"{HEAD}.weight")
+    if head is not None and head.ndim == 2 and head.shape[0] != len(classes):
+        raise CheckpointError(f"{place} has {head.shape[0]} outputs, {shown(request.classes_file)} names {len(classes)} classes")
+    model = build_model(request.arch, len(classes), last_stride=config.model.last_stride)
+    fit_weights(model, state, place=place, new_head=False)
+    preprocessing = Preprocessing(config.data.image_size, config.data.resize)
+    checkpoint = Checkpoint(request.arch, config.model.last_stride, classes, preprocessing)
+    log.info("foreign weights: images become %d px squares by `%s`", preprocessing.image_size, preprocessing.resize)
+    return LoadedClassifier(Classifier(ready(model, device), checkpoint, device), place, None, "")
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Class names from a text file, one per line, in output order.
+
+    Raises:
+        UsageError: The file is not there or names a class twice.
+    """
+    try:
+        names = tuple(line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the class names {shown(path.absolute())}: {shown(error)}") from error
+    if not names or len(set(names)) < len(names):
+        raise UsageError(f"{shown(path.absolute())} must name every class once, one per line, in output order")
+    return names
+
+
+def rename_classes(labels: Sequence[str], pairs: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The labels in the checkpoint's words.
+
+    Args:
+        labels: As the data spell them.
+        pairs: `old=new`, as given to `--map-class`.
+        known: The checkpoint's classes.
+
+    Raises:
+        UsageError: A pair is malformed, or its new name is not one of the checkpoint's.
+        DataError: A label is unknown to the checkpoint.
+    """
+    names: dict[str, str] = {}
+    for pair in pairs:
+        old, equals, new = pair.partition("=")
+        if not equals or new not in known:
+            raise UsageError(f"--map-class {shown(pair)!r}: expected old=new with new one of {listed(known, 8)}")
+        names[old] = new
+    renamed = [names.get(label, label) for label in labels]
+    strange = sorted(set(renamed) - set(known))
+    if strange:
+        raise DataError(
+            f"the checkpoint does not know the {'class' if len(strange) == 1 else 'classes'} {listed(strange)}; "
+            f"it knows {listed(known, 8)};\nrename with --map-class old=new, or leave those images out"
+        )
+    return renamed

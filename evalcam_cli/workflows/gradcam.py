@@ -1,0 +1,291 @@
+"""From a classifier and images to heatmaps on the original pixels."""
+
+import io
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from evalcam_cli.config import RunConfig
+from evalcam_cli.data.dataset import normalise
+from evalcam_cli.data.images import UnreadableImage, load_image
+from evalcam_cli.errors import UsageError
+from evalcam_cli.explain.gradcam import GradCamResult, find_layer, grad_cam
+from evalcam_cli.explain.requests import ClassRequest, choose_classes, parse_class, rectangular
+from evalcam_cli.files import OutputFolder, output_folder, read_json
+from evalcam_cli.models.inference import Classifier
+from evalcam_cli.progress import Progress, silent
+from evalcam_cli.report.overlay import draw_overlay, peak, png_bytes
+from evalcam_cli.text import counted, file_stem, shown
+from evalcam_cli.workflows import subjects as images
+from evalcam_cli.workflows.checkpoints import LoadedClassifier, WeightsRequest, load_classifier
+from evalcam_cli.workflows.reports import write_unreadable
+
+log = logging.getLogger("evalcam")
+
+_BATCH = 16
+_TABLE, _LEDGER, _SETTINGS = "explanations.csv", "explanations.partial.jsonl", "gradcam.json"
+_SPLIT_IMAGES = 16  # of a split, unless gradcam.max_images says otherwise
+
+
+@dataclass(frozen=True)
+class GradCamRequest:
+    """What an explanation was asked for, besides the config."""
+
+    out: Path
+    images: tuple[Path, ...] = ()
+    weights: WeightsRequest = WeightsRequest()
+    split_file: Path | None = None
+    data: Path | None = None
+    subset: str | None = None
+    overwrite: bool = False
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One row of `explanations.csv`: the map of one class on one image."""
+
+    path: str
+    label: str
+    predicted: str
+    class_name: str
+    class_index: int
+    probability: float
+    logit: float
+    method: str
+    layer: str
+    map_min: float
+    """Of the signed map at feature resolution, in logit units."""
+    map_max: float
+    empty: bool
+    """Whether nothing in the map speaks for the class."""
+    peak_x: int | None
+    """Of the strongest point, in pixels of the upright original; None in an empty map."""
+    peak_y: int | None
+    overlay: str
+    map: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"class" if key == "class_name" else key: value for key, value in asdict(self).items()}
+
+
+HEADER = tuple("class" if field.name == "class_name" else field.name for field in fields(Explanation))
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """One image to explain."""
+
+    file: Path
+    path: str
+    """As reported."""
+    label: str
+    stem: str
+    """Folder and stem of the output files, POSIX."""
+
+
+@dataclass(frozen=True)
+class GradCamResultFiles:
+    """What an explanation run wrote."""
+
+    folder: Path
+    rows: tuple[Explanation, ...]
+
+
+def explain(config: RunConfig, request: GradCamRequest, progress: Progress = silent) -> GradCamResultFiles:
+    """Write an overlay and a raw map per image and class, and `explanations.csv`.
+
+    Raises:
+        EvalcamError: As the exit codes say; maps finished before are kept.
+    """
+    loaded = load_classifier(request.weights, config)
+    requests = [parse_class(text, loaded.classifier.classes) for text in config.gradcam.classes]
+    layer_name, layer = find_layer(loaded.classifier.model, config.gradcam.layer)
+    chosen = _subjects(config, request, loaded)
+    inputs = [path for path in (*request.images, request.data) if path is not None and path.is_dir()]
+    with output_folder(request.out, overwrite=request.overwrite, resume=request.resume, inputs=inputs) as folder:
+        settings = {
+            "classes": list(config.gradcam.classes), "method": config.gradcam.method, "layer": layer_name,
+            "checkpoint": loaded.place, "checkpoint_sha256": loaded.sha256, "images": len(chosen),
+        }  # fmt: skip
+        rows = _known_rows(folder, settings) if request.resume else []
+        if not (folder.path / _SETTINGS).exists():
+            folder.write_json(_SETTINGS, settings)
+        done = {row.path for row in rows}
+        job = _Job(config, loaded.classifier, requests, layer_name, layer, folder)
+        unreadable: dict[str, str] = {}
+        with folder.claim(_LEDGER).open("a", encoding="utf-8", errors="surrogateescape") as ledger:
+            for row in job.explain([one for one in chosen if one.path not in done], unreadable, request.out, progress):
+                rows.append(row)
+                ledger.write(json.dumps(astuple(row)) + "\n")
+        order = {one.path: position for position, one in enumerate(chosen)}
+        rows.sort(key=lambda row: order.get(row.path, 0))
+        folder.write_csv(_TABLE, HEADER, [_cells(row) for row in rows])
+        (folder.path / _LEDGER).unlink()
+        return GradCamResultFiles(request.out, tuple(rows))
+
+
+def _cells(row: Explanation) -> tuple[object, ...]:
+    return tuple(str(value).lower() if isinstance(value, bool) else value for value in astuple(row))
+
+
+def _known_rows(folder: OutputFolder, settings: dict[str, Any]) -> list[Explanation]:
+    """The rows of images that an interrupted run finished."""
+    file = folder.path / _SETTINGS
+    if not file.exists():
+        return []
+    if read_json(file) != settings:
+        raise UsageError(
+            f"--resume: {shown(folder.path.absolute())} was begun with other images, classes, layer or checkpoint;\n"
+            "use the same, or another --out"
+        )
+    source = folder.path / _LEDGER
+    lines = source.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if source.exists() else []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(Explanation(*json.loads(line)))
+        except (ValueError, TypeError):
+            break  # cut off by the interruption
+    last = rows[-1].path if rows else None  # its other classes may be missing
+    return [row for row in rows if row.path != last]
+
+
+def _subjects(config: RunConfig, request: GradCamRequest, loaded: LoadedClassifier) -> list[_Subject]:
+    limit = config.gradcam.max_images
+    if request.images:
+        if request.split_file or request.subset:
+            raise UsageError("name IMAGEs, or --split with --subset, not both")
+        named = images.named_images(request.images)
+        labels = set(loaded.classifier.classes)
+        stems = _stems([image.relative for image in named])
+        found = [
+            _Subject(image.path, str(image.path), image.label if image.label in labels else "", stem)
+            for image, stem in zip(named, stems, strict=True)
+        ]
+        return _said(found[:limit], len(found))
+    subset = request.subset or config.evaluate.subset
+    if request.split_file is not None:
+        subjects = images.from_split(request.split_file, data=request.data, subset=subset)
+    elif request.data is not None:
+        subjects = images.from_data(request.data, request.subset)
+    else:
+        if request.subset is None:
+            raise UsageError("nothing to explain: name IMAGEs, --split FILE, --data DIR, or --subset test of the run")
+        subjects = images.from_run(loaded.run, loaded.place, subset=subset)
+    samples = images.in_turn(subjects.samples, _SPLIT_IMAGES if limit is None else limit)
+    stems = _stems([sample.path for sample in samples])
+    chosen = [
+        _Subject(subjects.root / sample.path, sample.path, sample.label, stem)
+        for sample, stem in zip(samples, stems, strict=True)
+    ]
+    return _said(chosen, len(subjects.samples))
+
+
+def _said(chosen: list[_Subject], available: int) -> list[_Subject]:
+    if len(chosen) < available:
+        log.info("explaining %d of %s (gradcam.max_images)", len(chosen), counted(available, "image"))
+    return chosen
+
+
+def _stems(paths: Sequence[str]) -> list[str]:
+    """Where each image's files go: its folder and stem; a stem taken twice keeps its suffix, then gets a number."""
+    stems = [PurePosixPath(path).with_suffix("").as_posix() for path in paths]
+    taken = Counter(stem.casefold() for stem in stems)
+    names = [path if taken[stem.casefold()] > 1 else stem for path, stem in zip(paths, stems, strict=True)]
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in names:
+        seen[name.casefold()] += 1
+        number = seen[name.casefold()]
+        unique.append(name if number == 1 else f"{name}-{number}")
+    return unique
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What all images of one run share."""
+
+    config: RunConfig
+    classifier: Classifier
+    requests: list[ClassRequest]
+    layer_name: str
+    layer: nn.Module
+    folder: OutputFolder
+
+    def explain(
+        self, chosen: Sequence[_Subject], unreadable: dict[str, str], out: Path, progress: Progress
+    ) -> Iterator[Explanation]:
+        """Rows of all images, written batch by batch, so that memory does not grow with their number."""
+        for start in range(0, len(chosen), _BATCH):
+            readable = []
+            for subject in chosen[start : start + _BATCH]:
+                try:
+                    readable.append((subject, load_image(subject.file, self.config.data.max_pixels)))
+                except UnreadableImage as error:
+                    unreadable[subject.path] = error.reason
+                    write_unreadable(unreadable, out, self.config.data.allow_unreadable)
+            if readable:
+                yield from self._explain_batch(readable)
+            progress("explaining", min(start + _BATCH, len(chosen)), len(chosen))
+
+    def _explain_batch(self, batch: Sequence[tuple[_Subject, Image.Image]]) -> Iterator[Explanation]:
+        preprocessing = self.classifier.preprocessing
+        pixels = np.stack([preprocessing.apply(image) for _, image in batch])
+        tensor = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), preprocessing, self.classifier.device)
+        classes = self.classifier.classes
+        targets = [classes.index(subject.label) if subject.label in classes else None for subject, _ in batch]
+        wanted: list[list[int]] = []
+
+        def choose(logits: torch.Tensor) -> list[list[int]]:
+            wanted.extend(choose_classes(self.requests, logits, targets))
+            return rectangular(wanted)
+
+        result = grad_cam(self.classifier.model, self.layer, tensor, choose)
+        for position, (subject, image) in enumerate(batch):
+            for column, class_index in enumerate(wanted[position]):
+                yield self._write(subject, image, result, position, column, class_index)
+
+    def _write(
+        self, subject: _Subject, image: Image.Image, result: GradCamResult, position: int, column: int, class_index: int
+    ) -> Explanation:
+        classes = self.classifier.classes
+        logits = result.logits[position]
+        signed: NDArray[np.float32] = result.maps[position, column].numpy().astype(np.float32)
+        geometry = self.classifier.preprocessing.geometry(*image.size)
+        empty = not float(signed.max()) > 0
+        x, y = (None, None) if empty else peak(signed, geometry)
+        probability = float(torch.softmax(logits.double(), dim=0)[class_index])
+        name = f"{subject.stem}.{self.config.gradcam.method}.{_class_part(classes, class_index)}"
+        caption = [f"{classes[class_index]}  p = {probability:.3f}", f"Grad-CAM, {self.layer_name}"]
+        overlay = draw_overlay(image, signed, geometry, caption_lines=caption)
+        self.folder.write(f"{name}.png", png_bytes(overlay))
+        self.folder.write(f"{name}.npy", _npy_bytes(signed))
+        return Explanation(
+            subject.path, subject.label, classes[int(logits.argmax())], classes[class_index], class_index, probability,
+            float(logits[class_index]), self.config.gradcam.method, self.layer_name, float(signed.min()),
+            float(signed.max()), empty, x, y, f"{name}.png", f"{name}.npy",
+        )  # fmt: skip
+
+
+def _class_part(classes: Sequence[str], class_index: int) -> str:
+    """The class in a file name, with its index where two classes would look alike."""
+    parts = [file_stem(name).casefold() for name in classes]
+    part = file_stem(classes[class_index])
+    return part if parts.count(part.casefold()) == 1 else f"{part}-{class_index}"
+
+
+def _npy_bytes(array: NDArray[np.float32]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()

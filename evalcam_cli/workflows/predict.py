@@ -1,0 +1,72 @@
+"""Probabilities for images without labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from evalcam_cli.config import RunConfig
+from evalcam_cli.data.identity import identify
+from evalcam_cli.errors import UsageError
+from evalcam_cli.files import refuse_inside, write_csv
+from evalcam_cli.models.device import worker_count
+from evalcam_cli.models.inference import compute_logits, image_dataset
+from evalcam_cli.progress import Progress, silent
+from evalcam_cli.text import shown
+from evalcam_cli.workflows.checkpoints import WeightsRequest, load_classifier
+from evalcam_cli.workflows.reports import write_unreadable
+from evalcam_cli.workflows.subjects import named_images
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """Probabilities in the order of the paths."""
+
+    paths: tuple[str, ...]
+    classes: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+    """(N, K)."""
+    out: Path
+
+    def rows(self) -> list[tuple[str | float, ...]]:
+        """`path, predicted, confidence, p:<class>…`."""
+        best = self.probabilities.argmax(axis=1)
+        return [
+            (path, self.classes[top], float(row[top]), *map(float, row))
+            for path, top, row in zip(self.paths, best, self.probabilities, strict=True)
+        ]
+
+    def header(self) -> tuple[str, ...]:
+        return ("path", "predicted", "confidence", *(f"p:{name}" for name in self.classes))
+
+
+def predict(
+    config: RunConfig, weights: WeightsRequest, arguments: Sequence[Path], out: Path, *,
+    overwrite: bool = False, progress: Progress = silent,
+) -> PredictResult:  # fmt: skip
+    """Classify the images and write a CSV.
+
+    Raises:
+        EvalcamError: As the exit codes say; then nothing is written.
+    """
+    refuse_inside(out, [path for path in arguments if path.is_dir()])
+    if out.exists() and not overwrite:
+        raise UsageError(f"{shown(out.absolute())} is there already; use --overwrite or another --out")
+    found = {str(image.path): image for image in named_images(arguments)}
+    loaded = load_classifier(weights, config)
+    _, unreadable = identify(Path(), list(found), max_pixels=config.data.max_pixels, progress=progress)
+    if unreadable:
+        write_unreadable(unreadable, out, config.data.allow_unreadable)
+    paths = [path for path in found if path not in unreadable]
+    classifier = loaded.classifier
+    logits = compute_logits(
+        classifier.model, image_dataset(classifier, Path(), paths, config.data.max_pixels), device=classifier.device,
+        batch_size=config.evaluate.batch_size, workers=worker_count(config.data.workers), progress=progress,
+    )  # fmt: skip
+    result = PredictResult(tuple(paths), classifier.classes, softmax(logits.astype(np.float64), axis=1), out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(out, result.header(), result.rows())
+    return result

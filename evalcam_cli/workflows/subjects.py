@@ -1,0 +1,137 @@
+"""The images that a command looks at: of a run's own split, another split, a data set, or named one by one."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from evalcam_cli.config import RunConfig
+from evalcam_cli.data.images import is_candidate
+from evalcam_cli.data.listing import list_samples
+from evalcam_cli.data.samples import Sample, Split
+from evalcam_cli.data.split_file import read_split
+from evalcam_cli.errors import DataError, UsageError
+from evalcam_cli.text import counted, listed, shown
+
+log = logging.getLogger("evalcam")
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Images to look at."""
+
+    root: Path
+    samples: tuple[Sample, ...]
+    subset: str
+    """`train`, `val`, `test`, or `all` for a data set taken whole."""
+    extra_columns: tuple[str, ...] = ()
+
+
+def from_split(path: Path, *, data: Path | None, subset: str) -> Subjects:
+    """One set of a split file, from the folder it names or from another copy of the data.
+
+    Raises:
+        DataError: The set is empty, or the split cannot be used.
+    """
+    split, edited = read_split(path, root=data)
+    if edited:
+        log.warning("%s was edited since evalcam wrote it; it is used as it stands", shown(path))
+    return _subset(split, subset, path)
+
+
+def _subset(split: Split, subset: str, path: Path) -> Subjects:
+    samples = split.subset(subset)
+    if not samples:
+        there = ", ".join(f"{counted(sum(row.values()), 'image')} in {part}" for part, row in split.counts().items())
+        hint = "evaluate a fold with its run folder" if split.folds and subset != "test" else "choose another --subset"
+        raise DataError(f"{shown(path.absolute())} has no {subset} images ({there}); {hint}")
+    return Subjects(split.root, samples, subset, split.extra_columns)
+
+
+def from_data(data: Path, subset: str | None) -> Subjects:
+    """A data set taken whole, or one set of one that comes divided.
+
+    Raises:
+        DataError: There are no such images.
+    """
+    listing = list_samples(data)
+    if subset is None:
+        samples = tuple(replace(sample, set=sample.set or "all") for sample in listing.samples)
+        return Subjects(listing.root, samples, "all", listing.extra_columns)
+    samples = tuple(sample for sample in listing.samples if sample.set == subset)
+    if not samples:
+        raise DataError(f"{shown(data.absolute())} has no {subset} images" + ("" if listing.divided else "; it is not divided"))
+    return Subjects(listing.root, samples, subset, listing.extra_columns)
+
+
+def from_run(run: Path | None, place: str, *, subset: str) -> Subjects:
+    """One set of the split that a run was trained with.
+
+    Raises:
+        UsageError: The checkpoint does not lie in a run folder.
+    """
+    if run is None or not (run / "split.csv").is_file():
+        raise UsageError(f"{place} does not lie in a run folder with a split.csv; say what to look at with --split or --data")
+    return from_split(run / "split.csv", data=None, subset=subset)
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """One image file named on the command line, or found in a folder named there."""
+
+    path: Path
+    relative: str
+    """To the folder it was found in, or its name; POSIX."""
+    label: str = ""
+    """The name of its class folder when an argument was a folder of class folders."""
+
+
+def named_images(arguments: Sequence[Path]) -> list[NamedImage]:
+    """The files named, and the images in the folders named, in order.
+
+    Raises:
+        UsageError: Something named is not there.
+        DataError: A folder holds no image.
+    """
+    found: list[NamedImage] = []
+    for argument in arguments:
+        if argument.is_dir():
+            files = sorted(path for path in argument.rglob("*") if is_candidate(path.name) and path.is_file())
+            if not files:
+                raise DataError(f"no images under {shown(argument.absolute())}")
+            found += [NamedImage(path, (relative := path.relative_to(argument)).as_posix(), _class_folder(relative)) for path in files]
+        elif argument.exists():
+            found.append(NamedImage(argument, argument.name))
+        else:
+            raise UsageError(f"there is no image {shown(argument.absolute())}")
+    if not found:
+        raise UsageError("no image named; name files or folders")
+    return found
+
+
+def _class_folder(relative: Path) -> str:
+    return relative.parts[0] if len(relative.parts) > 1 else ""
+
+
+def in_turn(samples: Sequence[Sample], count: int | None) -> list[Sample]:
+    """At most `count` samples, taken from each class in turn so that every class is shown."""
+    if count is None or count >= len(samples):
+        return list(samples)
+    by_class: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_class.setdefault(sample.label, []).append(sample)
+    rounds = max(map(len, by_class.values()))
+    turns = [group[turn] for turn in range(rounds) for group in by_class.values() if turn < len(group)]
+    chosen = set(map(id, turns[:count]))
+    return [sample for sample in samples if id(sample) in chosen]
+
+
+def require_known_unreadable(unreadable: dict[str, str], config: RunConfig) -> None:
+    """Refuse unreadable images beyond those allowed.
+
+    Raises:
+        DataError: Naming the first three.
+    """
+    if len(unreadable) > config.data.allow_unreadable:
+        first = listed(f"{path} ({reason})" for path, reason in unreadable.items())
+        raise DataError(f"{counted(len(unreadable), 'image')} cannot be read: {first};\nuse --allow-unreadable N to go on without")
