@@ -1,0 +1,234 @@
+"""A class map laid over the original image: on the right pixels, at the image's own size, with a readable scale."""
+
+import bisect
+import functools
+import io
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from evalcam_cli.data.preprocessing import Geometry
+from evalcam_cli.report.fonts import display_names, font_file
+
+Floats = NDArray[np.float32]
+
+# Every tenth of matplotlib's "inferno" (CC0): from black over red to light yellow, in even steps of lightness.
+_INFERNO = (
+    *((0, 0, 4), (24, 12, 60), (66, 10, 104), (106, 23, 110), (147, 38, 103), (188, 55, 84)),
+    *((221, 81, 58), (243, 118, 27), (252, 165, 10), (246, 215, 70), (252, 255, 164)),
+)
+_STRONGEST = 0.7
+"""Opacity of the hottest pixel; the image stays visible below it."""
+_STRIP_WIDTH = 240
+"""Least width in pixels of the strip below the image."""
+_PAPER, _INK = (250, 250, 250), (20, 20, 20)
+
+
+def enlarge(class_map: Floats, geometry: Geometry) -> tuple[Floats, NDArray[np.bool_]]:
+    """A map of the model's input, on the pixels of the original image.
+
+    Cell (i, j) of an (h, w) map covers the pixels [j * S/w, (j + 1) * S/w) x [i * S/h, (i + 1) * S/h) of the input of
+    side S. Each original pixel takes the value at its own centre, linearly between the centres of the cells and
+    constant beyond the outermost (as `interpolate(mode="bilinear", align_corners=False)` does), so a cell's value
+    stands where the cell looked, whatever the resize policy.
+
+    Args:
+        class_map: (h, w), finite, of any sign.
+        geometry: Where the (H, W) original lies in the input.
+
+    Returns:
+        The (H, W) float32 heat and, as (H, W) booleans, which pixels the model saw; a crop leaves out the others,
+        whose heat is that of the nearest seen pixel.
+    """
+    h, w = class_map.shape
+    rows, seen_rows = _weights(h, geometry.height, geometry.scale_y, geometry.top, geometry.image_size)
+    columns, seen_columns = _weights(w, geometry.width, geometry.scale_x, geometry.left, geometry.image_size)
+    heat = (rows @ class_map.astype(np.float32)) @ columns.T
+    return heat, seen_rows[:, None] & seen_columns
+
+
+def _weights(cells: int, pixels: int, scale: float, offset: float, size: int) -> tuple[Floats, NDArray[np.bool_]]:
+    """(pixels, cells) shares of each cell in each pixel of one axis, with sum 1, and which pixels were seen."""
+    centres = (np.arange(pixels) + 0.5) * scale + offset  # in input pixels
+    positions = np.clip(centres * cells / size - 0.5, 0, cells - 1)  # in cells, 0 at the centre of the first
+    lower = np.minimum(positions.astype(np.int64), max(cells - 2, 0))
+    share = positions - lower
+    weights = np.zeros((pixels, cells), dtype=np.float32)
+    every = np.arange(pixels)
+    weights[every, lower] = 1 - share
+    weights[every, np.minimum(lower + 1, cells - 1)] += share
+    return weights, (centres >= 0) & (centres < size)
+
+
+def peak(class_map: Floats, geometry: Geometry) -> tuple[int, int]:
+    """Pixel (x, y) of the upright original where the enlarged map is largest among the pixels that the model saw.
+
+    Where several are, as along the image's border, the one nearest to the centre of the cell below them.
+    """
+    heat, seen = enlarge(class_map, geometry)
+    largest = heat[seen].max()
+    ys, xs = np.nonzero(seen & (heat >= largest - 1e-6 * abs(largest)))  # equal but for rounding
+    to_centre = np.hypot(
+        xs + 0.5 - _cell_centre(xs[0], class_map.shape[1], geometry.scale_x, geometry.left, geometry.image_size),
+        ys + 0.5 - _cell_centre(ys[0], class_map.shape[0], geometry.scale_y, geometry.top, geometry.image_size),
+    )
+    nearest = int(to_centre.argmin())
+    return int(xs[nearest]), int(ys[nearest])
+
+
+def _cell_centre(pixel: int, cells: int, scale: float, offset: float, size: int) -> float:
+    """Centre of the cell over this pixel, in the original's coordinates of one axis."""
+    cell = min(max(int(((pixel + 0.5) * scale + offset) * cells / size), 0), cells - 1)
+    return ((cell + 0.5) * size / cells - offset) / scale
+
+
+def colorize(heat: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """(..., 3) RGB of heat in [0, 1], in 256 steps; a hotter pixel is never darker."""
+    return np.take(_colour_table(), _steps(heat), axis=0)
+
+
+def _steps(heat: NDArray[np.floating]) -> NDArray[np.uint8]:
+    return (np.clip(heat, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+@functools.cache
+def _colour_table() -> NDArray[np.uint8]:
+    """(256, 3), linear between the anchors."""
+    places = np.linspace(0, 255, len(_INFERNO))
+    channels = [np.interp(np.arange(256), places, channel) for channel in zip(*_INFERNO, strict=True)]
+    table: NDArray[np.uint8] = np.stack(channels, axis=1).round().astype(np.uint8)
+    return table
+
+
+@functools.cache
+def _opacity_table() -> NDArray[np.uint8]:
+    """(256,) from 0, where the heat is 0, to the strongest; steeper at the beginning."""
+    return (255 * _STRONGEST * np.linspace(0, 1, 256) ** 0.7).round().astype(np.uint8)
+
+
+def draw_overlay(
+    image: Image.Image,
+    class_map: Floats,
+    geometry: Geometry,
+    *,
+    caption_lines: Sequence[str] = (),
+    label: str = "this class",
+    unit: str = "logit units",
+) -> Image.Image:
+    """The image under the positive part of the map, pixel on pixel at the top left, and below it a strip to read it by.
+
+    The map is divided by its own maximum, which stands at the right end of the colour bar; where the map is not
+    positive the image is untouched. What a crop kept from the model is paled and hatched. A map that is nowhere
+    positive is called empty and leaves the image plain.
+
+    Args:
+        image: The upright RGB original, as `geometry` describes it.
+        class_map: (h, w) signed map, finite.
+        geometry: Where the original lies in the model's input.
+        caption_lines: Class and probability, method and layer, and what else to say; long lines are wrapped, then
+            shortened in the middle.
+        label: The explained class, for the sentence about an empty map.
+        unit: Of the map's values.
+    """
+    heat, seen = enlarge(class_map, geometry)
+    largest = float(class_map.max())
+    painted = _blend(image, np.where(seen, heat, 0) / largest) if largest > 0 else image
+    remarks = [] if largest > 0 else [f"empty map: nothing speaks for {label}"]
+    if not seen.all():
+        painted = _hatch(painted, ~seen)
+        remarks.append("hatched: cut off, not seen by the model")
+    scale = f"{largest:.3g} {unit}" if largest > 0 else None
+    strip = _draw_strip(max(image.width, _STRIP_WIDTH), [*caption_lines, *remarks], scale)
+    canvas = Image.new("RGB", (strip.width, image.height + strip.height), _PAPER)
+    canvas.paste(painted, (0, 0))
+    canvas.paste(strip, (0, image.height))
+    return canvas
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """The image as PNG, quickly rather than tightly packed, without metadata."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=1, icc_profile=None)
+    return buffer.getvalue()
+
+
+def _blend(image: Image.Image, heat: NDArray[np.floating]) -> Image.Image:
+    opacity = np.take(_opacity_table(), _steps(heat))
+    return Image.composite(Image.fromarray(colorize(heat)), image, Image.fromarray(opacity))
+
+
+def _hatch(image: Image.Image, where: NDArray[np.bool_]) -> Image.Image:
+    """Paled there, under diagonal lines."""
+    period = max(8, min(image.size) // 24)
+    diagonals = np.add.outer(np.arange(image.height), np.arange(image.width)) % period < max(1, period // 8)
+    opacity = np.where(diagonals, 220, 130).astype(np.uint8) * where
+    return Image.composite(Image.new("RGB", image.size, _PAPER), image, Image.fromarray(opacity))
+
+
+def _draw_strip(width: int, lines: Sequence[str], scale: str | None) -> Image.Image:
+    """The caption lines and, unless `scale` is None, the colour bar from 0 to it."""
+    size = min(max(width // 30, 12), 40)
+    margin, step = size // 2, size * 4 // 3
+    font = _font(font_file(lines), size)
+    rows = [row for line in _drawable(lines) for row in _wrapped(line, font, width - 2 * margin)]
+    bar = 0 if scale is None else 2 * step
+    strip = Image.new("RGB", (width, len(rows) * step + bar + margin), _PAPER)
+    draw = ImageDraw.Draw(strip)
+    for index, row in enumerate(rows):
+        draw.text((margin, margin // 2 + index * step), row, fill=_INK, font=font)
+    if scale is not None:
+        top = margin // 2 + len(rows) * step + step // 4
+        strip.paste(_colour_bar(width - 2 * margin, step * 2 // 3), (margin, top))
+        draw.text((margin, top + step * 3 // 4), "0", fill=_INK, font=font)
+        draw.text((width - margin, top + step * 3 // 4), scale, fill=_INK, font=font, anchor="ra")
+    return strip
+
+
+@functools.lru_cache(maxsize=16)
+def _font(path: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, size)
+
+
+def _colour_bar(width: int, height: int) -> Image.Image:
+    """The colours as they look over a middle grey, from no heat to the most."""
+    ramp = np.broadcast_to(np.linspace(0, 1, width, dtype=np.float32), (height, width))
+    return _blend(Image.new("RGB", (width, height), (128, 128, 128)), ramp)
+
+
+def _drawable(lines: Sequence[str]) -> list[str]:
+    """The lines, in ASCII escapes where no font has all their characters."""
+    labels, _, legend = display_names(lines)
+    if not legend:
+        return labels
+    return [
+        line if line == label else line.encode("unicode_escape").decode()
+        for line, label in zip(lines, labels, strict=True)
+    ]
+
+
+def _wrapped(line: str, font: ImageFont.FreeTypeFont, width: int, most: int = 2) -> list[str]:
+    """The line on at most so many rows of this width in pixels; shortened in the middle where that is not enough."""
+    if font.getlength(line) <= width:
+        return [line]
+    if most == 1:
+        return [_shortened(line, font, width)]
+    fitting = _most_fitting(lambda count: line[:count], len(line), font, width)
+    space = line.rfind(" ", 0, fitting + 1)
+    cut = space if space > fitting // 2 else fitting
+    return [line[:cut].rstrip(), *_wrapped(line[cut:].lstrip(), font, width, most - 1)]
+
+
+def _shortened(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    def kept(count: int) -> str:
+        return f"{line[: count - count // 2]}...{line[len(line) - count // 2 :]}"
+
+    return kept(_most_fitting(kept, len(line), font, width))
+
+
+def _most_fitting(text: Callable[[int], str], limit: int, font: ImageFont.FreeTypeFont, width: int) -> int:
+    """The largest count below the limit whose text is at most so wide, in pixels; 0 when none is."""
+    wider = bisect.bisect_right(range(limit), width, key=lambda count: math.ceil(font.getlength(text(count))))
+    return max(wider - 1, 0)
