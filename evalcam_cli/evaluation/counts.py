@@ -44,7 +44,9 @@ def confusion_matrix(targets: NDArray[np.int64], predicted: NDArray[np.int64], c
 
 def ratio(numerator: Floats, denominator: Floats) -> Floats:
     """The quotient, NaN where the denominator is 0."""
-    return np.divide(numerator, denominator, out=np.full(np.shape(denominator), np.nan), where=denominator != 0)
+    quotient = np.full(np.shape(denominator), np.nan)
+    np.divide(numerator, denominator, out=quotient, where=denominator != 0)
+    return quotient
 
 
 def macro(values: Floats) -> Floats:

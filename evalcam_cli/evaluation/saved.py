@@ -1,0 +1,268 @@
+"""Predictions read from files: any classifier's CSV, or a folder that `evalcam evaluate` wrote."""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, NoReturn, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evalcam_cli.errors import DataError, UsageError
+from evalcam_cli.evaluation.predictions import Predictions
+from evalcam_cli.evaluation.stated import StatedProbabilities
+from evalcam_cli.files import read_json
+from evalcam_cli.text import counted, csv_text, did_you_mean, listed, shown
+
+PREDICTIONS_NAME = "predictions.csv"
+LOGITS_NAME = "logits.npy"
+METRICS_NAME = "metrics.json"
+LOG_PROBABILITIES = "log_probabilities"
+"""What `metrics.json` says under `scores` when `logits.npy` holds logarithms of stated probabilities."""
+
+_OWN_COLUMNS = ("path", "subset", "group", "target", "predicted", "correct", "confidence")
+_LOOKS_LIKE_SCORE = re.compile(r"(?i)(p|probs?|proba|probability|logits?|scores?)[ _.\-:/]+(.+)")
+_SUM_TOLERANCE = 1e-3
+_RANGE_TOLERANCE = 1e-6
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read saved predictions; classes are in the order of their columns, or of `metrics.json`.
+
+    Two forms. A CSV with `target` (a class name) and `p:<class>` or `logit:<class>` for every class, optionally with
+    `path`, `group`, `subset` and further columns; probabilities are used as stated. Or evalcam's own `predictions.csv`,
+    or its folder, with `logits.npy` and `metrics.json` beside it. Rows are counted as in a spreadsheet: the header is
+    row 1, and rows without a path are called by their number.
+
+    Raises:
+        UsageError: There is no such file.
+        DataError: The content cannot be evaluated.
+    """
+    if path.is_dir():
+        path = path / PREDICTIONS_NAME
+    table = _read_table(path)
+    if any(name.startswith(("p:", "logit:")) for name in table.header):
+        return _from_scores(table)
+    if (path.parent / LOGITS_NAME).exists() and "target" in table.header:
+        return _from_own_files(table)
+    _refuse_header(table)
+
+
+def stored_positive(path: Path) -> str | None:
+    """The positive class that `metrics.json` beside evalcam's own predictions names; None where there is none."""
+    place = (path if path.is_dir() else path.parent) / METRICS_NAME
+    if not place.exists() or not (place.parent / LOGITS_NAME).exists():
+        return None
+    positive = _document(place).get("positive")
+    return positive if isinstance(positive, str) else None
+
+
+@dataclass(frozen=True)
+class _Table:
+    path: Path
+    header: list[str]
+    rows: list[list[str]]
+
+    @property
+    def place(self) -> str:
+        return shown(self.path.absolute())
+
+    def column(self, name: str) -> tuple[str, ...]:
+        """The texts of a column; empty when the table lacks it."""
+        if name not in self.header:
+            return ()
+        index = self.header.index(name)
+        return tuple(csv_text(row[index]) for row in self.rows)
+
+    def columns(self, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
+        """(N,) rows of some columns."""
+        indices = [self.header.index(name) for name in names]
+        return tuple(tuple(csv_text(row[index]) for index in indices) for row in self.rows) if names else ()
+
+
+def _read_table(path: Path) -> _Table:
+    place = shown(path.absolute())
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+            rows = [row for row in csv.reader(stream) if row]
+    except OSError as error:
+        raise UsageError(f"cannot read the predictions {place}: {error.strerror}") from error
+    except csv.Error as error:
+        raise DataError(f"{place} is no CSV in UTF-8: {error}") from error
+    if not rows:
+        raise DataError(f"{place} is empty; expected a header and a row per image")
+    header, body = [csv_text(name.lstrip()) for name in rows[0]], rows[1:]
+    twice = [name for name, times in Counter(header).items() if times > 1]
+    if twice:
+        raise DataError(f"{place} has several columns named {listed(map(repr, twice))}; names must differ")
+    ragged = [str(index) for index, row in enumerate(body, 2) if len(row) != len(header)]
+    if ragged:
+        raise DataError(
+            f"{place}: {counted(len(ragged), 'row')} with another number of cells than the header's {len(header)}: "
+            f"row {listed(ragged)}"
+        )
+    if not body:
+        raise DataError(f"{place} has a header but no rows")
+    return _Table(path, header, body)
+
+
+def _refuse_header(table: _Table) -> NoReturn:
+    named = f"its columns are {listed(map(repr, table.header), 8)}"
+    wanted = "expected target and, for every class, p:<class> or logit:<class>"
+    if len(table.header) == 1 and re.search("[;\t]", table.header[0]):
+        raise DataError(f"{table.place} is separated by something else than commas; save it as CSV with commas")
+    if "target" not in table.header:
+        near = did_you_mean("target", [name.lower() for name in table.header])
+        raise DataError(f"{table.place} has no column 'target'{near}; {wanted};\n{named}")
+    guesses = [(name, match[2]) for name in table.header if (match := _LOOKS_LIKE_SCORE.fullmatch(name))]
+    hint = f"; did you mean 'p:{shown(guesses[0][1])}' by {shown(guesses[0][0])!r}?" if guesses else ""
+    raise DataError(f"{table.place} has no column p:<class> or logit:<class>{hint}; {wanted};\n{named}")
+
+
+def _from_scores(table: _Table) -> Predictions:
+    kinds = {kind: [name for name in table.header if name.startswith(kind)] for kind in ("p:", "logit:")}
+    if kinds["p:"] and kinds["logit:"]:
+        raise DataError(f"{table.place} has columns p:<class> and logit:<class>; keep one kind")
+    if "target" not in table.header:
+        _refuse_header(table)
+    kind, names = next((kind, names) for kind, names in kinds.items() if names)
+    classes = tuple(name.removeprefix(kind) for name in names)
+    _refuse_classes(classes, table)
+    scores = _numbers(table, names)
+    if kind == "p:":
+        return _stated(table, classes, _checked_probabilities(table, scores))
+    _refuse_rows(table, ~(np.abs(scores) <= np.finfo(np.float32).max).all(axis=1), "logits that are NaN or infinite")
+    # In float64, which holds every digit of the file.
+    return Predictions(classes, cast("NDArray[np.float32]", scores), *_facts(table, classes, names))
+
+
+def _stated(table: _Table, classes: tuple[str, ...], probabilities: NDArray[np.float64]) -> Predictions:
+    with np.errstate(divide="ignore"):
+        logits = np.log(probabilities).astype(np.float32)
+    names = [f"p:{name}" for name in classes]
+    return StatedProbabilities(classes, logits, *_facts(table, classes, names), stated=probabilities)
+
+
+def _from_own_files(table: _Table) -> Predictions:
+    folder = table.path.parent
+    document = _document(folder / METRICS_NAME)
+    classes = document.get("classes")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise DataError(
+            f"{shown((folder / METRICS_NAME).absolute())} does not list the classes, so logits have no names"
+        )
+    classes = tuple(classes)
+    _refuse_classes(classes, table)
+    logits = _logits(folder / LOGITS_NAME, (len(table.rows), len(classes)))
+    if document.get("scores") == LOG_PROBABILITIES:
+        return _stated(table, classes, _checked_probabilities(table, np.exp(logits.astype(np.float64))))
+    _refuse_rows(table, ~np.isfinite(logits).all(axis=1), f"logits in {LOGITS_NAME} that are NaN or infinite")
+    _refuse_shuffled(table, classes, logits)
+    return Predictions(classes, logits, *_facts(table, classes, []))
+
+
+def _document(path: Path) -> dict[str, object]:
+    if not path.exists():
+        raise DataError(f"{shown(path.absolute())} is missing; it says which class each column of {LOGITS_NAME} is")
+    try:
+        document = read_json(path)
+    except ValueError as error:
+        raise DataError(f"{shown(path.absolute())} is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise DataError(f"{shown(path.absolute())} is not what `evalcam evaluate` writes")
+    return document
+
+
+def _logits(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
+    place = shown(path.absolute())
+    try:
+        logits = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"cannot read {place}: {error}") from error
+    if not isinstance(logits, np.ndarray) or logits.dtype.kind != "f":
+        raise DataError(f"{place} does not hold floating-point numbers")
+    if logits.shape != shape:
+        raise DataError(f"{place} has the shape {logits.shape}; rows and classes beside it make it {shape}")
+    return logits.astype(np.float32)
+
+
+def _refuse_shuffled(table: _Table, classes: tuple[str, ...], logits: NDArray[np.float32]) -> None:
+    """The CSV says which class each row was predicted as: one look tells whether the rows still belong together."""
+    named = table.column("predicted")
+    if not named:
+        return
+    places = {name: index for index, name in enumerate(classes)}
+    said = np.array([places.get(name, -1) for name in named])
+    largest = logits[np.arange(len(said)), said] == logits.max(axis=1)
+    _refuse_rows(table, (said < 0) | ~largest, f"a predicted class that {LOGITS_NAME} contradicts; the rows were moved")
+
+
+def _refuse_classes(classes: tuple[str, ...], table: _Table) -> None:
+    if len(classes) < 2:
+        raise DataError(f"{table.place} has scores for {counted(len(classes), 'class')}; two are needed at least")
+    if "" in classes or len(set(classes)) < len(classes):
+        raise DataError(f"{table.place} has classes without a name or with the same name: {listed(map(repr, classes))}")
+
+
+def _numbers(table: _Table, names: Sequence[str]) -> NDArray[np.float64]:
+    """(N, K) numbers of some columns."""
+    indices = [table.header.index(name) for name in names]
+    numbers = np.empty((len(table.rows), len(indices)))
+    for number, row in enumerate(table.rows):
+        try:
+            numbers[number] = [float(row[index]) for index in indices]
+        except ValueError as error:
+            raise DataError(f"{table.place}, row {number + 2}: {shown(error)}") from error
+    return numbers
+
+
+def _checked_probabilities(table: _Table, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The probabilities with rounding beyond 0 and 1 cut off."""
+    inside = (probabilities >= -_RANGE_TOLERANCE) & (probabilities <= 1 + _RANGE_TOLERANCE)  # False for NaN
+    _refuse_rows(table, ~inside.all(axis=1), "probabilities that are not from 0 to 1 (write logits as logit:<class>)")
+    sums = probabilities.sum(axis=1)
+    _refuse_rows(table, np.abs(sums - 1) > _SUM_TOLERANCE, "probabilities that do not sum to 1")
+    return np.clip(probabilities, 0.0, 1.0)
+
+
+def _refuse_rows(table: _Table, broken: NDArray[np.bool_] | np.bool_, what: str) -> None:
+    rows = np.flatnonzero(broken)
+    if len(rows):
+        named = listed(str(row + 2) for row in rows)
+        raise DataError(f"{table.place}: {counted(len(rows), 'row')} with {what}: row {named}")
+
+
+class _Facts(NamedTuple):
+    """What predictions know of their images beside the scores, in the order of the fields of `Predictions`."""
+
+    targets: NDArray[np.int64]
+    paths: tuple[str, ...]
+    subsets: tuple[str, ...]
+    groups: tuple[str, ...]
+    extra_columns: tuple[str, ...]
+    extra: tuple[tuple[str, ...], ...]
+
+
+def _facts(table: _Table, classes: tuple[str, ...], scores: Sequence[str]) -> _Facts:
+    further = [name for name in table.header if name not in {*_OWN_COLUMNS, *scores}]
+    paths = table.column("path") or tuple(f"row {number}" for number in range(2, len(table.rows) + 2))
+    targets = _targets(table, classes)
+    return _Facts(targets, paths, table.column("subset"), table.column("group"), tuple(further), table.columns(further))
+
+
+def _targets(table: _Table, classes: tuple[str, ...]) -> NDArray[np.int64]:
+    places = {name: index for index, name in enumerate(classes)}
+    index = table.header.index("target")
+    targets = np.empty(len(table.rows), dtype=np.int64)
+    for number, row in enumerate(table.rows):
+        name = row[index] if row[index] in places else csv_text(row[index])
+        if name not in places:
+            raise DataError(
+                f"{table.place}, row {number + 2}: target {shown(name)!r} is none of the {len(classes)} classes"
+                f"{did_you_mean(name, classes)}; there are {listed(classes, 10)}"
+            )
+        targets[number] = places[name]
+    return targets
