@@ -43,24 +43,31 @@ def enlarge(class_map: Floats, geometry: Geometry) -> tuple[Floats, NDArray[np.b
         The (H, W) float32 heat and, as (H, W) booleans, which pixels the model saw; a crop leaves out the others,
         whose heat is that of the nearest seen pixel.
     """
-    h, w = class_map.shape
-    rows, seen_rows = _weights(h, geometry.height, geometry.scale_y, geometry.top, geometry.image_size)
-    columns, seen_columns = _weights(w, geometry.width, geometry.scale_x, geometry.left, geometry.image_size)
-    heat = (rows @ class_map.astype(np.float32)) @ columns.T
-    return heat, seen_rows[:, None] & seen_columns
+    size = geometry.image_size
+    rows = _centres(geometry.height, geometry.scale_y, geometry.top)
+    columns = _centres(geometry.width, geometry.scale_x, geometry.left)
+    wide = np.ascontiguousarray(_interpolate(class_map.astype(np.float32).T, columns / size).T)  # (h, W)
+    heat = _interpolate(wide, rows / size)
+    return heat, ((rows >= 0) & (rows < size))[:, None] & ((columns >= 0) & (columns < size))
 
 
-def _weights(cells: int, pixels: int, scale: float, offset: float, size: int) -> tuple[Floats, NDArray[np.bool_]]:
-    """(pixels, cells) shares of each cell in each pixel of one axis, with sum 1, and which pixels were seen."""
-    centres = (np.arange(pixels) + 0.5) * scale + offset  # in input pixels
-    positions = np.clip(centres * cells / size - 0.5, 0, cells - 1)  # in cells, 0 at the centre of the first
-    lower = np.minimum(positions.astype(np.int64), max(cells - 2, 0))
-    share = positions - lower
-    weights = np.zeros((pixels, cells), dtype=np.float32)
-    every = np.arange(pixels)
-    weights[every, lower] = 1 - share
-    weights[every, np.minimum(lower + 1, cells - 1)] += share
-    return weights, (centres >= 0) & (centres < size)
+def _centres(pixels: int, scale: float, offset: float) -> NDArray[np.float64]:
+    """Where the centres of the original's pixels stand in the input, in input pixels along one axis."""
+    return np.asarray((np.arange(pixels) + 0.5) * scale + offset, dtype=np.float64)
+
+
+def _interpolate(cells: Floats, places: NDArray[np.float64]) -> Floats:
+    """(P, ...) values at P places along the first axis of (h, ...) cells, which together reach from 0 to 1.
+
+    Without a matrix product: its threads wait for each other when the machine is busy, fifty times as long as it takes.
+    """
+    last = len(cells) - 1
+    positions = np.clip(places * len(cells) - 0.5, 0, last)  # 0 at the centre of the first cell
+    lower = positions.astype(np.intp)
+    share = (positions - lower).astype(np.float32)[:, None]
+    below, above = cells[lower], cells[np.minimum(lower + 1, last)]
+    values: Floats = below + share * (above - below)  # exactly the cell's value where all are equal
+    return values
 
 
 def peak(class_map: Floats, geometry: Geometry) -> tuple[int, int]:
@@ -91,7 +98,7 @@ def colorize(heat: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 
 def _steps(heat: NDArray[np.floating]) -> NDArray[np.uint8]:
-    return (np.clip(heat, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return np.asarray(np.clip(heat, 0, 1) * 255 + 0.5, dtype=np.uint8)
 
 
 @functools.cache
@@ -99,14 +106,13 @@ def _colour_table() -> NDArray[np.uint8]:
     """(256, 3), linear between the anchors."""
     places = np.linspace(0, 255, len(_INFERNO))
     channels = [np.interp(np.arange(256), places, channel) for channel in zip(*_INFERNO, strict=True)]
-    table: NDArray[np.uint8] = np.stack(channels, axis=1).round().astype(np.uint8)
-    return table
+    return np.asarray(np.stack(channels, axis=1).round(), dtype=np.uint8)
 
 
 @functools.cache
 def _opacity_table() -> NDArray[np.uint8]:
     """(256,) from 0, where the heat is 0, to the strongest; steeper at the beginning."""
-    return (255 * _STRONGEST * np.linspace(0, 1, 256) ** 0.7).round().astype(np.uint8)
+    return np.asarray((255 * _STRONGEST * np.linspace(0, 1, 256) ** 0.7).round(), dtype=np.uint8)
 
 
 def draw_overlay(
@@ -216,8 +222,8 @@ def _wrapped(line: str, font: ImageFont.FreeTypeFont, width: int, most: int = 2)
     if most == 1:
         return [_shortened(line, font, width)]
     fitting = _most_fitting(lambda count: line[:count], len(line), font, width)
-    space = line.rfind(" ", 0, fitting + 1)
-    cut = space if space > fitting // 2 else fitting
+    gaps = (line.rfind(gap, 0, fitting + 1) for gap in ("  ", " "))  # two spaces stand between parts of a line
+    cut = next((gap for gap in gaps if gap > fitting // 2), fitting)
     return [line[:cut].rstrip(), *_wrapped(line[cut:].lstrip(), font, width, most - 1)]
 
 
