@@ -4,15 +4,17 @@ Each field's documentation is the string below it; the README's table of keys is
 """
 
 import json
+import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from evalcam_cli.errors import UsageError
 from evalcam_cli.strict_yaml import Document, Value, parse_yaml
-from evalcam_cli.text import did_you_mean, shown
+from evalcam_cli.text import counted, did_you_mean, shown
 
 Arch = Literal[
     "resnet18",
@@ -33,6 +35,15 @@ Monitor = Literal["loss", "accuracy", "balanced_accuracy", "f1_macro", "mcc", "c
 Rate = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+
+
+def _as_texts(value: object) -> object:
+    """`class: 3` and `class: [true, 3]` mean the texts `3` and `true`."""
+    values = value if isinstance(value, list) else [value]
+    return tuple(json.dumps(one) if isinstance(one, bool | int) else one for one in values)
+
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_as_texts)]
 
 
 class _Section(BaseModel):
@@ -149,9 +160,9 @@ class TrainConfig(_Section):
 class EvaluateConfig(_Section):
     subset: Literal["train", "val", "test"] = "test"
     """Which set of the split to evaluate."""
-    fail_under: tuple[str, ...] = ()
+    fail_under: Texts = ()
     """Gates such as `accuracy=0.9` or `recall[NAME].ci_low>=0.8`: exit 4 when the value is lower."""
-    fail_over: tuple[str, ...] = ()
+    fail_over: Texts = ()
     """Gates such as `ece=0.05`: exit 4 when the value is higher."""
     positive: str | None = None
     """The positive class of two; by default the last in output order."""
@@ -162,7 +173,7 @@ class EvaluateConfig(_Section):
 
 
 class GradCamConfig(_Section):
-    classes: tuple[str, ...] = Field(default=("predicted",), alias="class", min_length=1)
+    classes: Texts = Field(default=("predicted",), alias="class", min_length=1)
     """Classes to explain: names, indices, `predicted`, `true`, `top:K` or `all`."""
     method: Literal["gradcam"] = "gradcam"
     """How the map is computed."""
@@ -317,43 +328,73 @@ def _section_names() -> list[str]:
 
 
 def _keys_of(name: str, kind: object) -> list[str]:
-    return [f"{name}.{key}" for key in kind.model_fields] if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+    return (
+        [f"{name}.{key}" for key in kind.model_fields] if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+    )
 
 
 def _explained(error: ValidationError, document: Document, source: str) -> str:
-    lines: dict[str, str] = {}
+    problems: dict[tuple[str | int, ...], list[str]] = {}
     for problem in error.errors(include_url=False):
         path = _known_path(problem["loc"])
-        key = ".".join(str(part) for part in path)
+        if problem["type"] == "missing":  # of a list that must have so many values
+            path = path[:-1]
+        problems.setdefault(path, []).append(_problem(".".join(map(str, path)), problem))
+    messages = []
+    for path, found in problems.items():
         line = document.lines.get(path)
         place = f"{source}, line {line}: " if line else ""
-        lines.setdefault(key, f"{place}{_problem(key, problem)}")
-    first = list(lines.values())[:5]
-    more = [f"and {len(lines) - 5} more"] if len(lines) > 5 else []
-    return "\n".join(first + more)
+        # the branches of a union each complain: `must be 'auto', got x` or `must be a whole number, got x`
+        first = (
+            found[0]
+            if len(set(found)) == 1
+            else f"{found[0].rpartition(', got')[0]} or {found[1].partition(' must be ')[2]}"
+        )
+        messages.append(place + first)
+    more = [f"and {len(messages) - 5} more"] if len(messages) > 5 else []
+    return "\n".join(messages[:5] + more)
 
 
 def _known_path(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """The location without the branch names that pydantic adds for unions."""
-    return tuple(part for part in location if isinstance(part, int) or not part.startswith(("literal[", "constrained-")))[
-        : 4 if location and location[0] == "train" else 3
-    ]
+    """The location without the branch names that pydantic adds for unions and validators."""
+    return tuple(
+        part
+        for part in location
+        if isinstance(part, int) or not re.match(r"literal\[|constrained-|function-|int$", part)
+    )
 
 
-def _problem(key: str, problem: Any) -> str:
-    value = problem.get("input")
-    kind = problem["type"]
+_MESSAGES = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "finite_number": "a finite number",
+    "model_type": "a section with keys",
+    "tuple_type": "a list",
+}
+
+
+def _problem(key: str, problem: Any) -> str:  # noqa: PLR0911 (one return per kind of problem)
+    value, kind, context = problem.get("input"), problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
         return f"unknown config key {shown(key)!r}{_nearest_key(key)}"
     if kind == "value_error":
-        return f"{key + ': ' if key else ''}{problem['ctx']['error']}"
+        return f"{key + ': ' if key else ''}{context['error']}"
+    if kind == "missing":
+        return f"{key} must have {len(default_of(key))} values, got {shown(value)[:80]}"  # type: ignore[arg-type]
+    if kind == "too_short":
+        return f"{key} must have at least {counted(context['min_length'], 'value')}"
+    if kind == "too_long":
+        return f"{key} must have {counted(context['max_length'], 'value')}, got {context['actual_length']}"
+    not_a_number = isinstance(value, float) and math.isnan(value)
+    got = "NaN" if not_a_number else "nothing" if value is None else shown(repr(value))[:80]
     if kind == "literal_error":
-        expected = problem["ctx"]["expected"]
-        return f"{key} must be one of {expected}, got {shown(value)!r}{did_you_mean(str(value), _choices(expected))}"
-    got = "NaN" if isinstance(value, float) and value != value else "nothing" if value is None else repr(value)
+        expected = context["expected"]
+        choice = "one of " if "," in expected or " or " in expected else ""
+        return f"{key} must be {choice}{expected}, got {got}{did_you_mean(str(value), _choices(expected))}"
     message = problem["msg"].removeprefix("Input should be ").removeprefix("Input ")
-    message = {"int_type": "a whole number", "float_type": "a number", "finite_number": "a finite number"}.get(kind, message)
-    return f"{key} must be {shown(message)}, got {shown(got)[:80]}"
+    return f"{key} must be {_MESSAGES.get(kind, shown(message))}, got {got}"
 
 
 def _choices(expected: str) -> list[str]:
@@ -362,6 +403,8 @@ def _choices(expected: str) -> list[str]:
 
 def _nearest_key(key: str) -> str:
     known = list(config_keys())
+    if "." not in key and (hint := did_you_mean(key, RunConfig.model_fields)):
+        return hint
     by_name = [other for other in known if other.rpartition(".")[2] == key.rpartition(".")[2]]
     if by_name:
         return f"; did you mean {by_name[0]!r}?"

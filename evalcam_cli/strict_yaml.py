@@ -81,9 +81,10 @@ class _Builder:
             raise self._error(event, "aliases (*name) are not allowed; write the value out")
         if getattr(event, "anchor", None) is not None:
             raise self._error(event, "anchors (&name) are not allowed; write the value out")
-        if getattr(event, "tag", None) not in (None, "!"):
-            raise self._error(event, f"tags ({shown(event.tag)}) are not allowed; a config is plain data")
-        self.lines[path] = event.start_mark.line + 1
+        tag = getattr(event, "tag", None)
+        if tag not in (None, "!"):
+            raise self._error(event, f"tags ({shown(tag)}) are not allowed; a config is plain data")
+        self.lines[path] = _line(event)
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -108,7 +109,7 @@ class _Builder:
             if key == "<<":
                 raise self._error(event, "merge keys (<<) are not allowed; write the values out")
             values[key] = self._value(next(events), events, (*path, key))
-            self.lines[(*path, key)] = event.start_mark.line + 1
+            self.lines[(*path, key)] = _line(event)
         return values
 
     def _scalar(self, event: yaml.ScalarEvent) -> Value:
@@ -120,10 +121,14 @@ class _Builder:
         return scalar(text)
 
     def _error(self, event: yaml.Event, problem: str) -> UsageError:
-        return UsageError(f"{self.source}, line {event.start_mark.line + 1}: {problem}")
+        return UsageError(f"{self.source}, line {_line(event)}: {problem}")
 
 
-def scalar(text: str) -> None | bool | int | float | str:
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 0
+
+
+def scalar(text: str) -> bool | int | float | str | None:  # noqa: PLR0911 (one return per kind of scalar)
     """A plain scalar as the YAML 1.2 core schema reads it, decimal numbers only: `1e-3` is a number, `no` a string."""
     if text in ("", "~", "null", "Null", "NULL"):
         return None

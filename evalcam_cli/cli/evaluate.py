@@ -17,17 +17,25 @@ if TYPE_CHECKING:
 def evaluate(
     ckpt: options.Ckpt = None,
     split: options.SplitFile = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Data set to evaluate whole, or another copy of the split's.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Data set to evaluate whole, or another copy of the split's.")
+    ] = None,
     subset: options.Subset = None,
     out: options.OutFolder = None,
-    predictions: Annotated[Path | None, typer.Option("--predictions", help="Saved predictions (CSV) to evaluate instead.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option("--predictions", help="Saved predictions (CSV) to evaluate instead.")
+    ] = None,
     fail_under: Annotated[
-        list[str] | None, typer.Option("--fail-under", metavar="METRIC=VALUE", help="Exit 4 when the metric is lower; repeatable.")
+        list[str] | None,
+        typer.Option("--fail-under", metavar="METRIC=VALUE", help="Exit 4 when the metric is lower; repeatable."),
     ] = None,
     fail_over: Annotated[
-        list[str] | None, typer.Option("--fail-over", metavar="METRIC=VALUE", help="Exit 4 when the metric is higher; repeatable.")
+        list[str] | None,
+        typer.Option("--fail-over", metavar="METRIC=VALUE", help="Exit 4 when the metric is higher; repeatable."),
     ] = None,
-    positive: Annotated[str | None, typer.Option(metavar="CLASS", help="Positive class of two; default the last one.")] = None,
+    positive: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Positive class of two; default the last one.")
+    ] = None,
     map_class: Annotated[
         list[str] | None, typer.Option("--map-class", metavar="OLD=NEW", help="Rename a class of the data; repeatable.")
     ] = None,
@@ -64,9 +72,17 @@ def evaluate(
     from evalcam_cli.workflows.evaluate import EvaluateRequest, evaluate  # noqa: PLC0415
 
     request = EvaluateRequest(
-        out=options.default_out("evaluate", out), ckpt=ckpt, arch=arch, classes_file=classes, split_file=split, data=data,
-        subset=subset, predictions=predictions, map_class=tuple(map_class or ()), overwrite=overwrite,
-    )  # fmt: skip
+        out=options.default_out("evaluate", out),
+        ckpt=ckpt,
+        arch=arch,
+        classes_file=classes,
+        split_file=split,
+        data=data,
+        subset=subset,
+        predictions=predictions,
+        map_class=tuple(map_class or ()),
+        overwrite=overwrite,
+    )
     with screen(quiet=quiet) as view:
         evaluation = evaluate(settings, request, view.progress)
     if json:

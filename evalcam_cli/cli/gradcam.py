@@ -22,14 +22,22 @@ def gradcam(
     ckpt: options.Ckpt = None,
     class_: Annotated[
         list[str] | None,
-        typer.Option("--class", metavar="CLASS", help="Name, index, predicted, true, top:K or all; repeatable; default predicted."),
+        typer.Option(
+            "--class",
+            metavar="CLASS",
+            help="Name, index, predicted, true, top:K or all; repeatable; default predicted.",
+        ),
     ] = None,
     method: Annotated[str | None, typer.Option("--method", metavar="gradcam", help="How the map is computed.")] = None,
-    layer: Annotated[str | None, typer.Option("--layer", help="Module to explain, e.g. layer3; default the last stage.")] = None,
+    layer: Annotated[
+        str | None, typer.Option("--layer", help="Module to explain, e.g. layer3; default the last stage.")
+    ] = None,
     split: options.SplitFile = None,
     data: Annotated[Path | None, typer.Option("--data", help="Data set, or another copy of the split's.")] = None,
     subset: options.Subset = None,
-    max_images: Annotated[int | None, typer.Option(metavar="N", help="Stop after N images; default 16 of a split.")] = None,
+    max_images: Annotated[
+        int | None, typer.Option(metavar="N", help="Stop after N images; default 16 of a split.")
+    ] = None,
     out: options.OutFolder = None,
     arch: options.Arch = None,
     classes: options.Classes = None,
@@ -83,7 +91,13 @@ def gradcam(
 def print_explanations(rows: "Sequence[Explanation]", folder: Path) -> None:
     """The first overlays and where the rest is."""
     table = [
-        [row.path, row.class_name, f"{row.probability:.3f}", "empty" if row.empty else f"{row.peak_x}, {row.peak_y}", row.overlay]
+        [
+            row.path,
+            row.class_name,
+            f"{row.probability:.3f}",
+            "empty" if row.empty else f"{row.peak_x}, {row.peak_y}",
+            row.overlay,
+        ]
         for row in rows[:_SHOWN]
     ]
     write_table(["image", "class", "p", "peak x, y", "overlay"], table, left=2)

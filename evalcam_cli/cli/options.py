@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 
 Config = Annotated[Path | None, typer.Option("-c", "--config", help="YAML file with further settings.")]
 Assignments = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set any config key, e.g. train.lr=1e-3; repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set any config key, e.g. train.lr=1e-3; repeatable."),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of every random choice; default 0.")]
 Device = Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where the model runs; default auto.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no notes, only results and errors.")]
-OutFolder = Annotated[Path | None, typer.Option("-o", "--out", help="Output folder, used as typed; default runs/COMMAND-TIME.")]
+OutFolder = Annotated[
+    Path | None, typer.Option("-o", "--out", help="Output folder, used as typed; default runs/COMMAND-TIME.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what evalcam wrote to --out before.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run in --out.")]
 Ckpt = Annotated[Path | None, typer.Option("--ckpt", help="Checkpoint file, or run folder (its best checkpoint).")]
@@ -29,11 +32,19 @@ Classes = Annotated[
     Path | None, typer.Option("--classes", help="Text file with the class names of foreign weights, in output order.")
 ]
 SplitFile = Annotated[Path | None, typer.Option("--split", help="Split file made by `evalcam split`.")]
-Subset = Annotated[str | None, typer.Option("--subset", metavar="train|val|test", help="Which set of the split; default test.")]
-DropLeaks = Annotated[bool, typer.Option("--drop-leaks", help="Leave out val and test images that are copies of training images.")]
-Resplit = Annotated[bool, typer.Option("--resplit", help="Ignore the division that DATA comes with and make a new one.")]
+Subset = Annotated[
+    str | None, typer.Option("--subset", metavar="train|val|test", help="Which set of the split; default test.")
+]
+DropLeaks = Annotated[
+    bool, typer.Option("--drop-leaks", help="Leave out val and test images that are copies of training images.")
+]
+Resplit = Annotated[
+    bool, typer.Option("--resplit", help="Ignore the division that DATA comes with and make a new one.")
+]
 AllowLeaks = Annotated[bool, typer.Option("--allow-leaks", help="Go on in spite of leaks.")]
-AllowUnreadable = Annotated[int | None, typer.Option(metavar="N", help="Go on without up to N unreadable images; default 0.")]
+AllowUnreadable = Annotated[
+    int | None, typer.Option(metavar="N", help="Go on without up to N unreadable images; default 0.")
+]
 
 
 def leak_policy(drop: bool, resplit: bool, allow: bool) -> str | None:

@@ -15,7 +15,9 @@ _SHOWN = 20
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files or folders.")],
     ckpt: options.Ckpt = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="CSV file; default runs/predict-TIME/predictions.csv.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="CSV file; default runs/predict-TIME/predictions.csv.")
+    ] = None,
     arch: options.Arch = None,
     classes: options.Classes = None,
     allow_unreadable: options.AllowUnreadable = None,
@@ -42,7 +44,9 @@ def predict(
     if json:
         write_json([dict(zip(result.header(), row, strict=True)) for row in rows])
         return
-    write_table(["image", "predicted", "confidence"], [[row[0], row[1], f"{row[2]:.3f}"] for row in rows[:_SHOWN]], left=2)
+    write_table(
+        ["image", "predicted", "confidence"], [[row[0], row[1], f"{row[2]:.3f}"] for row in rows[:_SHOWN]], left=2
+    )
     if len(rows) > _SHOWN:
         write_out(f"and {len(rows) - _SHOWN:,} more")
     write_out(shown(out))

@@ -17,10 +17,13 @@ def split(
     ratios: Annotated[str | None, typer.Option(metavar="TRAIN,VAL,TEST", help="Shares; default 0.7,0.15,0.15.")] = None,
     folds: Annotated[int | None, typer.Option(metavar="K", help="Make K cross-validation folds instead.")] = None,
     group_by: Annotated[
-        str | None, typer.Option(metavar="COLUMN|REGEX", help="What images of one patient share; they never cross sets.")
+        str | None,
+        typer.Option(metavar="COLUMN|REGEX", help="What images of one patient share; they never cross sets."),
     ] = None,
     ungrouped: Annotated[str | None, typer.Option(metavar="refuse|single", help="Images without a group.")] = None,
-    check: Annotated[Path | None, typer.Option(metavar="SPLIT", help="Verify a split file against the disk instead.")] = None,
+    check: Annotated[
+        Path | None, typer.Option(metavar="SPLIT", help="Verify a split file against the disk instead.")
+    ] = None,
     drop_leaks: options.DropLeaks = False,
     resplit: options.Resplit = False,
     allow_leaks: options.AllowLeaks = False,
@@ -62,7 +65,9 @@ def split(
         workflow.write_split_file(prepared, out, overwrite=overwrite)
     counts = prepared.split.counts()
     if json:
-        write_json({"split": str(out), "root": str(prepared.split.root), "classes": prepared.split.classes, "counts": counts})
+        write_json(
+            {"split": str(out), "root": str(prepared.split.root), "classes": prepared.split.classes, "counts": counts}
+        )
         return
     _print_counts(counts)
     write_out(shown(out))
@@ -93,7 +98,11 @@ def _report_check(result: object, path: Path, *, json: bool) -> None:
     if json:
         write_json({"split": str(path), "ok": not any(problems.values()), **problems})
     else:
-        write_table(["problem", "count", "first"], [[name, len(found), listed(found)] for name, found in problems.items()], left=1)
+        write_table(
+            ["problem", "count", "first"],
+            [[name, len(found), listed(found)] for name, found in problems.items()],
+            left=1,
+        )
     if any(problems.values()):
         summary = ", ".join(f"{counted(len(found), 'entry')} {name}" for name, found in problems.items() if found)
         raise DataError(f"{shown(path.absolute())} does not match the disk: {summary}".replace("entrys", "entries"))

@@ -39,7 +39,9 @@ def write_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, titl
     buffer = io.StringIO()
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     width = None if sys.stdout.isatty() else 120
-    Console(file=buffer, force_terminal=colour, color_system="auto" if colour else None, width=width, markup=False).print(table)
+    Console(
+        file=buffer, force_terminal=colour, color_system="auto" if colour else None, width=width, markup=False
+    ).print(table)
     sys.stdout.write("\n".join(line.rstrip() for line in buffer.getvalue().strip("\n").splitlines()) + "\n")
 
 

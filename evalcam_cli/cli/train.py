@@ -19,18 +19,22 @@ def train(
     out: options.OutFolder = None,
     split: options.SplitFile = None,
     fold: Annotated[int | None, typer.Option(metavar="I", help="Train the round whose test fold is I.")] = None,
-    all_folds: Annotated[bool, typer.Option("--all-folds", help="Train every round, into --out/fold-0, fold-1, …")] = False,
+    all_folds: Annotated[
+        bool, typer.Option("--all-folds", help="Train every round, into --out/fold-0, fold-1, …")
+    ] = False,
     folds: Annotated[int | None, typer.Option(metavar="K", help="Number of folds when DATA is split here.")] = None,
     arch: Annotated[str | None, typer.Option(help="Architecture, e.g. resnet18; default resnet18.")] = None,
     weights: Annotated[
-        str | None, typer.Option(metavar="default|none|FILE", help="Start from ImageNet weights, random ones, or a file.")
+        str | None,
+        typer.Option(metavar="default|none|FILE", help="Start from ImageNet weights, random ones, or a file."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images; default 20.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step; default 32.")] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate; default 0.0003.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the model's input, in pixels; default 224.")] = None,
     group_by: Annotated[
-        str | None, typer.Option(metavar="COLUMN|REGEX", help="What images of one patient share; they never cross sets.")
+        str | None,
+        typer.Option(metavar="COLUMN|REGEX", help="What images of one patient share; they never cross sets."),
     ] = None,
     drop_leaks: options.DropLeaks = False,
     resplit: options.Resplit = False,

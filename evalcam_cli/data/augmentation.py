@@ -32,7 +32,9 @@ class Augmentation:
     def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """(3, S, S) uint8 from (3, S, S) uint8."""
         config = self.config
-        draws = torch.rand(14, generator=generator, dtype=torch.float64).tolist()  # always all: a fixed stream per image
+        draws = torch.rand(
+            14, generator=generator, dtype=torch.float64
+        ).tolist()  # always all: a fixed stream per image
         if draws[0] < config.hflip:
             image = functional.horizontal_flip(image)
         if draws[1] < config.vflip:
@@ -49,7 +51,7 @@ class Augmentation:
             return image
         angle, right, down, grow = (2 * draw - 1 for draw in draws)
         side = image.shape[-1] * config.translate
-        return functional.affine(
+        moved: Tensor = functional.affine(
             image,
             angle=angle * config.rotate,
             translate=[right * side, down * side],
@@ -58,6 +60,7 @@ class Augmentation:
             interpolation=v2.InterpolationMode.BILINEAR,
             fill=list(map(float, self.fill)),
         )
+        return moved
 
     def _recoloured(self, image: Tensor, draws: list[float]) -> Tensor:
         config = self.config

@@ -3,8 +3,8 @@
 import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +15,8 @@ from evalcam_cli.data.images import load_image
 from evalcam_cli.data.preprocessing import Preprocessing
 
 
-class Draw(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Draw:
     """One use of one image."""
 
     index: int
@@ -97,7 +98,7 @@ def make_loader(
         pin_memory=device.type == "cuda",
         persistent_workers=keep,
         worker_init_fn=_leave_signals_to_the_parent,
-        **order,  # type: ignore[arg-type]
+        **order,
     )
 
 

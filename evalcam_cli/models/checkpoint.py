@@ -123,7 +123,9 @@ def parse_checkpoint(content: bytes, path: Path) -> Stored:
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise CheckpointError(f"{_place(path)} was made by a later version of evalcam; upgrade evalcam to read it")
     if document.get("tensors_sha256") != hashlib.sha256(data).hexdigest():
-        raise CheckpointError(f"{_place(path)} is damaged: its weights do not have the SHA-256 written when it was made")
+        raise CheckpointError(
+            f"{_place(path)} is damaged: its weights do not have the SHA-256 written when it was made"
+        )
     if document.get("document_sha256") != _document_digest(document, table):
         raise CheckpointError(f"{_place(path)} is damaged: its description does not have the SHA-256 written with it")
     tensors = _tensors(content, path)
@@ -168,7 +170,7 @@ def parse_safetensors(content: bytes, path: Path) -> dict[str, Tensor]:
 
 def _tensors(content: bytes, path: Path) -> dict[str, Tensor]:
     try:
-        return cast(dict[str, Tensor], safetensors.torch.load(content))
+        return safetensors.torch.load(content)
     except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{_place(path)} is damaged: {shown(error)[:200]}") from error
 
@@ -200,7 +202,9 @@ def _check_table(table: dict[str, Any], size: int, path: Path) -> None:
             raise CheckpointError(f"{_place(path)} is damaged: its tensors overlap or leave gaps")
         position = end
     if position != size:
-        raise CheckpointError(f"{_place(path)} is damaged (cut off?): {position:,} bytes of weights claimed, {size:,} there")
+        raise CheckpointError(
+            f"{_place(path)} is damaged (cut off?): {position:,} bytes of weights claimed, {size:,} there"
+        )
 
 
 def _parse_json(text: str, path: Path) -> dict[str, Any]:

@@ -13,10 +13,11 @@ def choose_device(name: str) -> torch.device:
     Raises:
         MachineError: CUDA was asked for and there is none.
     """
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU only"
     if name == "cuda" and not torch.cuda.is_available():
         raise MachineError(
             "--device cuda: no usable CUDA device was found "
-            f"(torch {torch.__version__}, built for {'CUDA ' + torch.version.cuda if torch.version.cuda else 'the CPU only'}); "
+            f"(torch {torch.__version__}, built for {build}); "
             "use --device cpu, or install a GPU driver and a CUDA build of torch"
         )
     use_cuda = name == "cuda" or (name == "auto" and torch.cuda.is_available())

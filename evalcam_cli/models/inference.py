@@ -73,7 +73,9 @@ def compute_logits(
     parts = []
     try:
         with torch.inference_mode():
-            loader = make_loader(dataset, batch_size, workers=workers if len(dataset) > 2 * batch_size else 0, device=device)
+            loader = make_loader(
+                dataset, batch_size, workers=workers if len(dataset) > 2 * batch_size else 0, device=device
+            )
             for images, indices in loader:
                 logits = model(normalise(images, dataset.preprocessing, device)).float().cpu().numpy()
                 _require_finite(logits, [dataset.paths[int(index)] for index in indices])

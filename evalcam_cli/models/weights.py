@@ -31,9 +31,9 @@ def imagenet_weights(arch: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     except (URLError, OSError, RuntimeError, ValueError) as error:
         raise MachineError(
             f"cannot get torchvision's ImageNet weights for {arch}: {shown(error)[:150]}\n"
-            f"  to train from scratch:        --weights none\n"
-            f"  to start from a file:         --weights FILE (a state dict of {arch}, from any machine)\n"
-            f"  to use them offline next time: put {Path(weights.url).name} into {shown(torch.hub.get_dir())}/checkpoints"
+            f"  to train from scratch: --weights none\n"
+            f"  to start from a file: --weights FILE (a state dict of {arch}, from any machine)\n"
+            f"  to use them offline: put {Path(weights.url).name} into {shown(torch.hub.get_dir())}/checkpoints"
         ) from error
     return dict(state), tuple(weights.meta["categories"])
 
@@ -83,7 +83,9 @@ def _unwrapped(value: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _is_plain(tensor: object) -> bool:
-    return isinstance(tensor, Tensor) and tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
+    return (
+        isinstance(tensor, Tensor) and tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
+    )
 
 
 def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -129,7 +131,9 @@ def _require_match(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], pl
     if missing or strange:
         differences = [f"lacks {listed(missing)}"] if missing else []
         differences += [f"has {listed(strange)} too many"] if strange else []
-        raise CheckpointError(f"{place} is of another architecture: it {' and '.join(differences)}; check the architecture")
+        raise CheckpointError(
+            f"{place} is of another architecture: it {' and '.join(differences)}; check the architecture"
+        )
     for name in wanted:
         if wanted[name].shape != given[name].shape:
             raise CheckpointError(

@@ -56,9 +56,9 @@ def diagnose(
 ) -> Diagnosis:
     """Judge a run by the accuracy on images it has learned from and on images it has not.
 
-    The rules, in this order: training accuracy under 0.75, or less than half of the way from chance to 1, with a gap of
-    at most 0.10 is underfitting; a gap above 0.10 that exceeds two standard errors is overfitting, and so is a
-    validation loss that ends more than 25 % above its lowest value although the gap exceeds 0.05; anything else is fine.
+    The rules, in this order: training accuracy under 0.75, or less than half of the way from chance to 1, with a gap
+    of at most 0.10 is underfitting; a gap above 0.10 that exceeds two standard errors is overfitting, and so is a gap
+    above 0.05 with a validation loss that ends more than 25 % above its lowest value; anything else is fine.
     """
     losses = [record.val_loss for record in history if record.val_loss is not None]
     gap = None if val_accuracy is None else train_accuracy - val_accuracy
@@ -83,7 +83,7 @@ def diagnose(
 
 
 def _gap_error(train: float, train_images: int, val: float, val_images: int) -> float:
-    """Standard error of the difference of two proportions, with Agresti & Caffo's (2000) one success and one failure."""
+    """Standard error of a difference of proportions, one success and one failure added (Agresti & Caffo 2000)."""
 
     def variance(rate: float, count: int) -> float:
         adjusted = (rate * count + 1) / (count + 2)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ class TrainingState:
 
     epoch: int = 0
     """Epochs finished."""
-    best: Best = Best()
+    best: Best = field(default_factory=Best)
     history: tuple[EpochRecord, ...] = ()
     stopped_early: bool = False
 
@@ -83,8 +83,8 @@ class Trainer:
             if not math.isfinite(loss):
                 names = listed(self.dataset.paths[int(index)] for index in indices)
                 raise DataError(
-                    f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}, learning rate {rate:.2g} ({names});\n"
-                    "lower train.lr, or set train.clip_grad_norm to 1; the last good checkpoint is kept"
+                    f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}, rate {rate:.2g} ({names});\n"
+                    "lower train.lr or set train.clip_grad_norm to 1; the last good checkpoint is kept"
                 )
             total, seen = total + loss * len(images), seen + len(images)
             progress(f"epoch {epoch + 1}/{self.config.epochs}", step + 1, steps, f"loss {total / seen:.3f}")

@@ -58,7 +58,9 @@ def checkpoint_file(path: Path) -> Path:
     for candidate in (path / BEST, path / "train" / BEST):
         if candidate.is_file():
             return candidate
-    raise UsageError(f"{shown(path.absolute())} holds no {BEST.as_posix()}; name a run folder of `evalcam train` or a file")
+    raise UsageError(
+        f"{shown(path.absolute())} holds no {BEST.as_posix()}; name a run folder of `evalcam train` or a file"
+    )
 
 
 def fold_runs(path: Path) -> list[Path]:
@@ -112,7 +114,9 @@ def _announce(path: Path, why: str) -> None:
     file = checkpoint_file(path)
     if file.is_file():
         age = max(0.0, time.time() - file.stat().st_mtime)
-        unit, size = next((u, s) for u, s in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)) if age >= s or s == 1)
+        unit, size = next(
+            (u, s) for u, s in (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1)) if age >= s or s == 1
+        )
         log.info("using %s (%s, %s old)", shown(file.absolute()), why, counted(int(age // size), unit))
 
 
@@ -124,7 +128,9 @@ def _imagenet(device: torch.device, config: RunConfig) -> LoadedClassifier:
     # torchvision names a few classes alike ("crane", "maillot"); outputs must be distinct
     names = tuple(name if classes.count(name) == 1 else f"{name} ({index})" for index, name in enumerate(classes))
     checkpoint = Checkpoint(FALLBACK_ARCH, 2, names, Preprocessing(config.data.image_size, config.data.resize))
-    return LoadedClassifier(Classifier(ready(model, device), checkpoint, device), "torchvision ImageNet ResNet-50", None, "")
+    return LoadedClassifier(
+        Classifier(ready(model, device), checkpoint, device), "torchvision ImageNet ResNet-50", None, ""
+    )
 
 
 def _foreign(path: Path, request: WeightsRequest, config: RunConfig, device: torch.device) -> LoadedClassifier:
@@ -138,7 +144,9 @@ def _foreign(path: Path, request: WeightsRequest, config: RunConfig, device: tor
     classes = read_classes(request.classes_file)
     head = state.get(f"{HEAD}.weight")
     if head is not None and head.ndim == 2 and head.shape[0] != len(classes):
-        raise CheckpointError(f"{place} has {head.shape[0]} outputs, {shown(request.classes_file)} names {len(classes)} classes")
+        raise CheckpointError(
+            f"{place} has {head.shape[0]} outputs, {shown(request.classes_file)} names {len(classes)} classes"
+        )
     model = build_model(request.arch, len(classes), last_stride=config.model.last_stride)
     fit_weights(model, state, place=place, new_head=False)
     preprocessing = Preprocessing(config.data.image_size, config.data.resize)

@@ -77,8 +77,8 @@ def evaluate(config: RunConfig, request: EvaluateRequest, progress: Progress = s
     gates = _gates(config)
     if request.predictions is not None:
         predictions = read_predictions(request.predictions)
-        meta = {"predictions": str(request.predictions.absolute())}
-        return _report(config, request, [(None, predictions)], gates, meta, _named_subset(predictions))
+        source = {"predictions": str(request.predictions.absolute())}
+        return _report(config, request, [(None, predictions)], gates, source, _named_subset(predictions))
     if request.ckpt is None:
         raise UsageError("what to evaluate? name --ckpt FILE or RUN, or --predictions FILE")
     # torch is loaded here, so that --predictions works without it
@@ -86,6 +86,7 @@ def evaluate(config: RunConfig, request: EvaluateRequest, progress: Progress = s
 
     runs = fold_runs(request.ckpt)
     parts: list[tuple[int | None, Predictions]] = []
+    meta: dict[str, Any]
     if runs:
         for run in runs:
             predictions, meta, subset = _predict(config, replace(request, ckpt=run), progress)
@@ -181,7 +182,10 @@ def _unseen(
     seen = {sample.path for sample in samples if identities[sample.path].pixels in trained_on}
     if not seen:
         return samples
-    what = f"{len(seen):,} of {counted(len(samples), 'image')} to evaluate are pixel copies of images the model was trained on"
+    what = (
+        f"{len(seen):,} of {counted(len(samples), 'image')} to evaluate "
+        "are pixel copies of images the model was trained on"
+    )
     if config.split.leaks == "allow":
         log.warning("%s; their share of the result is memory, not skill", what)
         return samples
@@ -191,7 +195,10 @@ def _unseen(
         if not rest:
             raise DataError(f"{what}; none is left to evaluate")
         return rest
-    raise DataError(f"{what} ({listed(sorted(seen))});\nuse --drop-leaks to leave them out, or --allow-leaks to evaluate them all the same")
+    raise DataError(
+        f"{what} ({listed(sorted(seen))});\n"
+        "use --drop-leaks to leave them out, or --allow-leaks to evaluate them all the same"
+    )
 
 
 def _report(

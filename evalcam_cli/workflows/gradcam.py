@@ -5,7 +5,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -43,7 +43,7 @@ class GradCamRequest:
 
     out: Path
     images: tuple[Path, ...] = ()
-    weights: WeightsRequest = WeightsRequest()
+    weights: WeightsRequest = field(default_factory=WeightsRequest)
     split_file: Path | None = None
     data: Path | None = None
     subset: str | None = None
@@ -79,7 +79,7 @@ class Explanation:
         return {"class" if key == "class_name" else key: value for key, value in asdict(self).items()}
 
 
-HEADER = tuple("class" if field.name == "class_name" else field.name for field in fields(Explanation))
+HEADER = tuple("class" if entry.name == "class_name" else entry.name for entry in fields(Explanation))
 
 
 @dataclass(frozen=True)

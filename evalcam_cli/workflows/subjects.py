@@ -60,7 +60,9 @@ def from_data(data: Path, subset: str | None) -> Subjects:
         return Subjects(listing.root, samples, "all", listing.extra_columns)
     samples = tuple(sample for sample in listing.samples if sample.set == subset)
     if not samples:
-        raise DataError(f"{shown(data.absolute())} has no {subset} images" + ("" if listing.divided else "; it is not divided"))
+        raise DataError(
+            f"{shown(data.absolute())} has no {subset} images" + ("" if listing.divided else "; it is not divided")
+        )
     return Subjects(listing.root, samples, subset, listing.extra_columns)
 
 
@@ -71,7 +73,9 @@ def from_run(run: Path | None, place: str, *, subset: str) -> Subjects:
         UsageError: The checkpoint does not lie in a run folder.
     """
     if run is None or not (run / "split.csv").is_file():
-        raise UsageError(f"{place} does not lie in a run folder with a split.csv; say what to look at with --split or --data")
+        raise UsageError(
+            f"{place} does not lie in a run folder with a split.csv; say what to look at with --split or --data"
+        )
     return from_split(run / "split.csv", data=None, subset=subset)
 
 
@@ -99,7 +103,10 @@ def named_images(arguments: Sequence[Path]) -> list[NamedImage]:
             files = sorted(path for path in argument.rglob("*") if is_candidate(path.name) and path.is_file())
             if not files:
                 raise DataError(f"no images under {shown(argument.absolute())}")
-            found += [NamedImage(path, (relative := path.relative_to(argument)).as_posix(), _class_folder(relative)) for path in files]
+            found += [
+                NamedImage(path, (relative := path.relative_to(argument)).as_posix(), _class_folder(relative))
+                for path in files
+            ]
         elif argument.exists():
             found.append(NamedImage(argument, argument.name))
         else:
@@ -134,4 +141,6 @@ def require_known_unreadable(unreadable: dict[str, str], config: RunConfig) -> N
     """
     if len(unreadable) > config.data.allow_unreadable:
         first = listed(f"{path} ({reason})" for path, reason in unreadable.items())
-        raise DataError(f"{counted(len(unreadable), 'image')} cannot be read: {first};\nuse --allow-unreadable N to go on without")
+        raise DataError(
+            f"{counted(len(unreadable), 'image')} cannot be read: {first};\nuse --allow-unreadable N to go on without"
+        )

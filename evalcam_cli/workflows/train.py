@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -87,15 +88,15 @@ def train_all_folds(config: RunConfig, request: TrainRequest, progress: Progress
     """Train one model per fold into `request.out/fold-0`, `fold-1`, …, one after the other."""
     choose_device(config.device)
     inputs = [request.data] if request.data is not None and request.data.is_dir() else []
-    options = {"overwrite": request.overwrite, "resume": request.resume}
-    with output_folder(request.out, inputs=inputs, **options):
+    owned = partial(output_folder, overwrite=request.overwrite, resume=request.resume, inputs=inputs)
+    with owned(request.out):
         prepared = _prepared(config, request, progress)
         if prepared.split.folds is None:
             raise UsageError("--all-folds needs a split with folds; make one with --folds K (config split.folds)")
         results = []
         for fold in range(prepared.split.folds):
             log.info("fold %d of %d", fold, prepared.split.folds)
-            with output_folder(request.out / f"fold-{fold}", **options) as folder:
+            with owned(request.out / f"fold-{fold}") as folder:
                 if request.resume and (folder.path / LAST).exists():
                     results.append(_resume(config, request, folder, progress))
                 else:
@@ -117,7 +118,9 @@ def _round(prepared: PreparedSplit, fold: int, seed: int) -> PreparedSplit:
     if folds is None or not 0 <= fold < folds:
         there = f"the split has folds 0 to {folds - 1}" if folds else "the split has no folds; make some with --folds K"
         raise UsageError(f"--fold {fold}: {there}")
-    return PreparedSplit(fold_round(prepared.split, fold, prepared.identities, seed), prepared.identities, prepared.notes)
+    return PreparedSplit(
+        fold_round(prepared.split, fold, prepared.identities, seed), prepared.identities, prepared.notes
+    )
 
 
 def _resume(config: RunConfig, request: TrainRequest, folder: OutputFolder, progress: Progress) -> TrainResult:
@@ -127,7 +130,8 @@ def _resume(config: RunConfig, request: TrainRequest, folder: OutputFolder, prog
     prepared = load_split(folder.path / "split.csv", data=request.data, config=config, progress=progress)
     if fingerprint(prepared.split.samples) != stored.checkpoint.split_fingerprint:
         raise DataError(
-            f"{shown(folder.path.absolute())}/split.csv is not the split that this run began with; restore it, or start anew"
+            f"{shown(folder.path.absolute())}/split.csv is not the split that this run began with;\n"
+            "restore it, or start anew with another --out"
         )
     if state.finished(config) and (folder.path / "diagnosis.json").exists():
         log.info("%s is finished already: %s", shown(folder.path), counted(state.epoch, "epoch"))
@@ -318,9 +322,7 @@ def _finish(
     folder.write("curves.png", plot_curves(history_file.HEADER, history_file.rows(state.history), state.best.epoch))
     folder.write("diagnosis.json", (json.dumps(diagnosis.to_dict(), indent=1) + "\n").encode())
     last = load_checkpoint(folder.path / LAST)
-    return TrainResult(
-        folder.path, folder.path / BEST, diagnosis, state.best.epoch, state.epoch, last.tensors_sha256
-    )
+    return TrainResult(folder.path, folder.path / BEST, diagnosis, state.best.epoch, state.epoch, last.tensors_sha256)
 
 
 def _fixed_part(samples: Sequence[Sample], count: int) -> list[Sample]:

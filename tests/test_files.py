@@ -1,0 +1,127 @@
+"""Writing that is whole or absent, and folders that one run owns."""
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+
+from evalcam_cli.errors import MachineError, UsageError
+from evalcam_cli.files import LOCK_NAME, csv_bytes, output_folder, read_csv, write_csv, write_whole
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "a.bin"
+    write_whole(target, b"old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(MachineError, match="No space left"):
+        write_whole(target, b"new")
+
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_table_reads_back_as_it_was(tmp_path: Path) -> None:
+    rows = [["=1+1", '정상, "x"'], ["'-quoted", "line\nbreak"], ["bad\udcff", ""]]
+    write_csv(tmp_path / "t.csv", ["a", "b"], rows)
+
+    assert read_csv(tmp_path / "t.csv") == (["a", "b"], rows)
+
+
+def test_numbers_are_written_in_full_and_nothing_as_an_empty_cell() -> None:
+    assert csv_bytes(["x"], [[0.1 + 0.2], [None], [-3]]) == b"x\n0.30000000000000004\n\n-3\n".replace(
+        b"\n\n", b'\n""\n'
+    )
+
+
+def test_a_folder_with_other_things_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+
+    with pytest.raises(UsageError, match=r"not empty \(notes.txt\)"), output_folder(tmp_path):
+        pass
+
+    assert [entry.name for entry in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_overwriting_removes_only_what_evalcam_wrote(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with output_folder(out) as folder:
+        folder.write("sub/a.txt", b"1")
+        folder.write("b.txt", b"2")
+    (out / "notes.txt").write_text("mine")
+
+    with output_folder(out, overwrite=True) as folder:
+        folder.write("b.txt", b"3")
+
+    assert sorted(entry.name for entry in out.iterdir()) == [LOCK_NAME, "b.txt", "notes.txt"]
+    assert (out / "b.txt").read_bytes() == b"3"
+
+
+def test_a_stranger_s_file_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text("mine")
+
+    with output_folder(tmp_path, overwrite=True) as folder, pytest.raises(UsageError, match="did not write it"):
+        folder.write("metrics.json", b"{}")
+
+    assert (tmp_path / "metrics.json").read_text() == "mine"
+
+
+def test_a_run_that_wrote_nothing_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="before"), output_folder(tmp_path / "run"):
+        raise RuntimeError("before anything was written")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_temporaries_of_a_killed_run_are_swept(tmp_path: Path) -> None:
+    with output_folder(tmp_path / "run") as folder:
+        folder.write("a.txt", b"1")
+    (tmp_path / "run" / ".a.txt.123.tmp").write_bytes(b"half")
+
+    with output_folder(tmp_path / "run", resume=True):
+        pass
+
+    assert not (tmp_path / "run" / ".a.txt.123.tmp").exists()
+
+
+@pytest.mark.parametrize("place", ["/", "~", "file", "inside"])
+def test_places_that_are_not_for_results_are_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("x")
+    paths = {"/": Path("/"), "~": Path.home(), "file": tmp_path / "file", "inside": tmp_path / "data" / "out"}
+    (tmp_path / "data").mkdir()
+
+    with pytest.raises(UsageError), output_folder(paths[place], inputs=[tmp_path / "data"]):
+        pass
+
+
+def _hold(path: Path, ready: "multiprocessing.synchronize.Event", done: "multiprocessing.synchronize.Event") -> None:
+    with output_folder(path):
+        ready.set()
+        done.wait(20)
+
+
+def test_a_folder_in_use_by_another_process_is_refused(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ready, done = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(tmp_path / "run", ready, done))
+    process.start()
+    try:
+        assert ready.wait(20)
+        with pytest.raises(MachineError, match="another evalcam run is using"), output_folder(tmp_path / "run"):
+            pass
+    finally:
+        done.set()
+        process.join(20)
+
+
+def test_a_folder_without_permission_is_said_before_anything_else(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    tmp_path.chmod(0o500)
+
+    with pytest.raises(MachineError, match="permission"), output_folder(tmp_path / "run"):
+        pass
