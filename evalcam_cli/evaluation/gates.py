@@ -83,7 +83,7 @@ def parse_gate(text: str, direction: Direction) -> Gate:
     option = f"--fail-{direction} {shown(text)}"
     match = _GATE.fullmatch(text.strip())
     if match is None:
-        name = text.strip() if _LEFT.fullmatch(text.strip()) else "accuracy"
+        name = text.strip() if re.match(r"\w+(\[.+\])?(\.\w+)?$", text.strip()) else "accuracy"
         quoted = f"'{name}{'>=' if direction == 'under' else '<='}0.9'"
         raise UsageError(
             f"{option}: no operator and number; if you typed one, quote it, the shell took `>`:\n"

@@ -167,7 +167,7 @@ class _Sample:
         return cls(
             targets,
             predictions.predicted,
-            -predictions.log_probabilities[np.arange(n), targets],
+            0.0 - predictions.log_probabilities[np.arange(n), targets],  # not -0.0 for a sure hit
             squares / 2 if k == 2 else squares,
             probabilities,
             None if positive is None else predictions.classes.index(positive),

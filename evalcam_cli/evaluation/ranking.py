@@ -83,14 +83,38 @@ class RocCurve:
     """Every distinct score, descending, after infinity."""
 
 
+@dataclass(frozen=True)
+class PrecisionRecallCurve:
+    """Points of the precision-recall curve of one class by rising recall; average precision is its step area."""
+
+    recall: Floats
+    precision: Floats
+
+
 def roc_curve(scores: Floats, positive: NDArray[np.bool_]) -> RocCurve | None:
     """The ROC curve with all its points, as scikit-learn's with `drop_intermediate=False`; None for a single class."""
-    negatives = int((~positive).sum())
-    if negatives in (0, len(positive)):
+    steps = _steps(scores, positive)
+    if steps is None:
+        return None
+    found, called, thresholds = steps
+    tpr = np.concatenate([[0.0], found / found[-1]])
+    fpr = np.concatenate([[0.0], (called - found) / (called[-1] - found[-1])])
+    return RocCurve(fpr, tpr, np.concatenate([[np.inf], thresholds]))
+
+
+def precision_recall_curve(scores: Floats, positive: NDArray[np.bool_]) -> PrecisionRecallCurve | None:
+    """The curve with one point per distinct score after (0, 1); None for a single class."""
+    steps = _steps(scores, positive)
+    if steps is None:
+        return None
+    found, called, _ = steps
+    return PrecisionRecallCurve(np.concatenate([[0.0], found / found[-1]]), np.concatenate([[1.0], found / called]))
+
+
+def _steps(scores: Floats, positive: NDArray[np.bool_]) -> tuple[Ints, Ints, Floats] | None:
+    """For each distinct score, descending: images of the class, and of all, with at least that score; and the score."""
+    if positive.all() or not positive.any():
         return None
     order = np.argsort(scores)[::-1]
     ends = tie_ends(scores[order])
-    found = np.cumsum(positive[order])[ends]
-    tpr = np.concatenate([[0.0], found / (len(positive) - negatives)])
-    fpr = np.concatenate([[0.0], (ends + 1 - found) / negatives])
-    return RocCurve(fpr, tpr, np.concatenate([[np.inf], scores[order][ends]]))
+    return np.cumsum(positive[order], dtype=np.int64)[ends], ends + 1, scores[order][ends]

@@ -94,6 +94,8 @@ def _read_table(path: Path) -> _Table:
         raise DataError(f"{place} is no CSV in UTF-8: {error}") from error
     if not rows:
         raise DataError(f"{place} is empty; expected a header and a row per image")
+    if any("\0" in name for name in rows[0]):
+        raise DataError(f"{place} is not in UTF-8 (UTF-16?); save it as CSV in UTF-8")
     header, body = [csv_text(name.lstrip()) for name in rows[0]], rows[1:]
     twice = [name for name, times in Counter(header).items() if times > 1]
     if twice:
@@ -115,11 +117,14 @@ def _refuse_header(table: _Table) -> NoReturn:
     if len(table.header) == 1 and re.search("[;\t]", table.header[0]):
         raise DataError(f"{table.place} is separated by something else than commas; save it as CSV with commas")
     if "target" not in table.header:
-        near = did_you_mean("target", [name.lower() for name in table.header])
-        raise DataError(f"{table.place} has no column 'target'{near}; {wanted};\n{named}")
+        near = [
+            name for name in table.header if did_you_mean(name.strip().lower(), ["target", "true", "label", "truth"])
+        ]
+        hint = f"; rename {shown(near[0])!r}?" if near else ""
+        raise DataError(f"{table.place} has no column 'target'{hint}\n{wanted};\n{named}")
     guesses = [(name, match[2]) for name in table.header if (match := _LOOKS_LIKE_SCORE.fullmatch(name))]
     hint = f"; did you mean 'p:{shown(guesses[0][1])}' by {shown(guesses[0][0])!r}?" if guesses else ""
-    raise DataError(f"{table.place} has no column p:<class> or logit:<class>{hint}; {wanted};\n{named}")
+    raise DataError(f"{table.place} has no column p:<class> or logit:<class>{hint}\n{wanted};\n{named}")
 
 
 def _from_scores(table: _Table) -> Predictions:

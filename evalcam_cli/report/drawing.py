@@ -1,0 +1,100 @@
+"""What all plots share: a style that no user setting changes, names drawn as they are, and the way to PNG bytes."""
+
+import contextlib
+import io
+import textwrap
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.text import Text
+
+from evalcam_cli.report.fonts import display_names
+
+# Okabe and Ito, "Color universal design", 2008: told apart with any kind of colour vision; yellow is too light here.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+STYLES = ("-", "--", ":")
+GREY = "#767676"
+_DPI = 120
+_WIDEST = 26
+"""Width of a drawn name in columns of half a Chinese character; longer names lose their middle."""
+
+
+@contextlib.contextmanager
+def own_style() -> Iterator[None]:
+    """Draw with matplotlib's defaults, whatever the user's matplotlibrc says, and leave its settings as they were."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that makes room for its labels and knows no window system."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """The figure with everything around it that sticks out; the same bytes for the same figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI, bbox_inches="tight", pad_inches=0.12, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Names:
+    """Class names as they are drawn."""
+
+    labels: tuple[str, ...]
+    font: str | None
+    """A font file that has their characters, when the usual font has not."""
+    legend: str
+    """What numbered labels stand for; empty when the labels are the names."""
+
+    def letter(self, texts: Iterable[Text]) -> None:
+        """Draw texts that hold names in the right font, and `$` and `_` as they are."""
+        for text in texts:
+            text.set_parse_math(False)
+            if self.font:
+                text.set_fontproperties(FontProperties(fname=self.font, size=text.get_fontsize()))
+
+    def explain(self, figure: Figure) -> None:
+        """Put the legend of numbered labels below the figure."""
+        if self.legend:
+            lines = textwrap.wrap(self.legend, width=int(figure.get_figwidth() * 17), break_on_hyphens=False)
+            text = figure.text(0.01, -0.01, "\n".join(lines), va="top", ha="left", fontsize=7, color=GREY)
+            text.set_parse_math(False)
+            text.set_in_layout(True)
+
+
+def drawn_names(classes: Sequence[str]) -> Names:
+    """Names short enough to draw, still all different, with a font that has them."""
+    labels, font, legend = display_names(classes)
+    short = [shortened(label) for label in labels]
+    unique = [label if short.count(label) == 1 else f"{index}: {label}" for index, label in enumerate(short)]
+    return Names(tuple(unique), font, legend)
+
+
+def shortened(text: str, widest: int = _WIDEST) -> str:
+    """The text, without its middle when it is wider than so many columns."""
+    if _columns(text) <= widest:
+        return text
+    head, tail = "", ""
+    for character in text:
+        if _columns(head + character) > (widest - 1) * 2 // 3:
+            break
+        head += character
+    for character in reversed(text):
+        if _columns(character + tail) > widest - 1 - _columns(head):
+            break
+        tail = character + tail
+    return f"{head.rstrip()}…{tail.lstrip()}"
+
+
+def _columns(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
