@@ -14,7 +14,17 @@ from evalcam_cli.evaluation.intervals import wilson
 from evalcam_cli.evaluation.metrics import Metrics
 from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.evaluation.ranking import precision_recall_curve, roc_curve
-from evalcam_cli.report.drawing import COLOURS, GREY, STYLES, Names, drawn_names, new_figure, own_style, png_bytes
+from evalcam_cli.report.drawing import (
+    COLOURS,
+    GREY,
+    STYLES,
+    Names,
+    columns,
+    drawn_names,
+    new_figure,
+    own_style,
+    png_bytes,
+)
 from evalcam_cli.text import counted
 
 Floats = NDArray[np.float64]
@@ -42,11 +52,12 @@ def _matrix(confusion: NDArray[np.int64], names: Names) -> Figure:
     support = confusion.sum(axis=1, keepdims=True)
     shares = np.divide(confusion, support, out=np.full(confusion.shape, np.nan), where=support > 0)
     cell = 0.85 if k <= 6 else 0.62 if k <= 15 else 0.5
-    figure = new_figure(cell * k + 3.2, cell * k + 2.0)
+    room = 0.08 * max(columns(label) for label in names.labels)
+    figure = new_figure(cell * k + room + 2.6, cell * k + 0.7 * room + 1.3)
     axes = figure.add_subplot()
     axes.set_facecolor("#e8e8e8")  # rows without images
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    size = 11 if k <= 6 else 8 if k <= 15 else 6.5
+    size = 11 if k <= 6 else 9 if k <= 15 else 7
     for row, column in np.ndindex(k, k):
         share = shares[row, column]
         axes.text(
@@ -57,6 +68,7 @@ def _matrix(confusion: NDArray[np.int64], names: Names) -> Figure:
             va="center",
             fontsize=size,
             color="white" if share > 0.55 else GREY if confusion[row, column] == 0 else "black",
+            in_layout=False,  # inside the axes anyway; measuring hundreds of them takes seconds
         )
     truths = [f"{label} (n={total})" for label, total in zip(names.labels, support[:, 0], strict=True)]
     axes.set_xticks(range(k), names.labels, rotation=45, ha="right", rotation_mode="anchor")
@@ -65,7 +77,7 @@ def _matrix(confusion: NDArray[np.int64], names: Names) -> Figure:
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     axes.set_title(f"{confusion.trace():,} of {counted(int(confusion.sum()), 'image')} right", fontsize=11)
-    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8, fraction=0.046)
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8, aspect=30)
     return figure
 
 
@@ -164,7 +176,8 @@ def plot_precision_recall(predictions: Predictions, metrics: Metrics) -> bytes:
         figure = new_figure(6.4, 6.0)
         axes = figure.add_subplot()
         n = metrics.n
-        for index, (colour, dashes) in zip(_chosen(metrics, "average_precision"), _line_styles(), strict=False):
+        chosen = _chosen(metrics, "average_precision")
+        for index, (colour, dashes) in zip(chosen, _line_styles(), strict=False):
             entry = metrics.per_class[metrics.classes[index]]
             curve = precision_recall_curve(predictions.probabilities[:, index], predictions.targets == index)
             if curve:
@@ -174,6 +187,7 @@ def plot_precision_recall(predictions: Predictions, metrics: Metrics) -> bytes:
                     curve.recall[keep], curve.precision[keep], where="pre", label=label, color=colour, linestyle=dashes
                 )
                 guess = f"guessing: {entry.support / n:.3f}, the share of the class" if metrics.positive else None
+                guess = guess or ("guessing: the share of each class" if index == chosen[-1] else None)
                 axes.axhline(
                     entry.support / n,
                     color=GREY if guess else colour,
@@ -208,12 +222,12 @@ def plot_calibration(predictions: Predictions, metrics: Metrics) -> bytes:
             label="accuracy in the bin, 95 % Wilson interval",
         )
         upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
-        upper.legend(loc="upper left", fontsize=9)
         upper.set_title(f"Calibration of {counted(n, 'image')}: ECE {_value(metrics.overall['ece'])}", fontsize=11)
         bars = lower.bar(bins.edges[:-1], bins.counts, width=1 / len(bins.counts), align="edge", color=COLOURS[4])
         lower.bar_label(bars, [str(count) if count else "" for count in bins.counts], fontsize=7, padding=1)
         lower.set(xlabel="confidence (probability of the predicted class)", ylabel="images")
         lower.set_ylim(0, 1.25 * bins.counts.max())
+        figure.legend(loc="outside lower center", fontsize=9, ncols=2, frameon=False)
         return png_bytes(figure)
 
 
@@ -293,14 +307,19 @@ def plot_curves(rows: Sequence[Mapping[str, object]], *, best_epoch: int | None 
         rate.set_ylim(bottom=0)
         best = _best_epoch(epochs, columns["val_loss"]) if best_epoch is None else float(best_epoch)
         for axes in (left, right):
+            if len(epochs):
+                axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
             if best is not None:
                 axes.axvline(best, color="black", linewidth=1, linestyle=(0, (4, 4)), label=f"best epoch ({best:g})")
             axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        handles = [axes.get_legend_handles_labels() for axes in (left, right, rate)]
-        left.legend(*handles[0], fontsize=9)
-        lines, labels = handles[1][0] + handles[2][0], handles[1][1] + handles[2][1]
-        right.legend(lines, labels, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.08), ncols=2, frameon=False)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        for axes, others in ((left, []), (right, [rate])):
+            found = [one.get_legend_handles_labels() for one in (axes, *others)]
+            lines, labels = ([entry for one in found for entry in one[side]] for side in (0, 1))
+            if lines:
+                axes.legend(
+                    lines, labels, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False
+                )
         return png_bytes(figure)
 
 

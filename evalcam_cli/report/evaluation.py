@@ -1,0 +1,204 @@
+"""An evaluation as files: numbers as JSON and CSV, pictures as PNG, and a page to read."""
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from evalcam_cli.evaluation.estimates import Estimate
+from evalcam_cli.evaluation.gates import GateResult
+from evalcam_cli.evaluation.metrics import CLASS_METRICS, MACROS, Metrics
+from evalcam_cli.evaluation.predictions import Predictions
+from evalcam_cli.evaluation.ranking import roc_curve
+from evalcam_cli.evaluation.saved import LOG_PROBABILITIES, LOGITS_NAME, METRICS_NAME, PREDICTIONS_NAME
+from evalcam_cli.evaluation.stated import StatedProbabilities
+from evalcam_cli.files import OutputFolder
+from evalcam_cli.report import plots
+from evalcam_cli.report.markdown import report_text
+
+SCHEMA_VERSION = 1
+_COUNTS = ("support", "tp", "fp", "fn", "tn")
+_TIDY_HEADER = (
+    *("metric", "class", "average", "subset", "fold", "estimate", "ci_low", "ci_high", "ci_method", "n"),
+    "undefined_reason",
+)
+_MANY_SCORES = 5_000_000
+_ROC_POINTS = 1000
+"""Points kept of each curve when there are more than five million scores; else all are."""
+
+
+def write_evaluation(
+    folder: OutputFolder,
+    predictions: Predictions,
+    metrics: Metrics,
+    *,
+    meta: Mapping[str, object],
+    subset: str,
+    fold: int | None,
+    gates: Sequence[GateResult],
+) -> list[Path]:
+    """Write everything that one evaluation is; the same input gives the same bytes.
+
+    Args:
+        folder: Where to.
+        predictions: What the metrics were computed from.
+        metrics: Of these predictions.
+        meta: What else `metrics.json` and `report.md` shall say: checkpoint, split, versions. JSON values.
+        subset: The set evaluated, for the tables: `test`.
+        fold: The fold evaluated; None outside of cross-validation.
+        gates: Their results.
+
+    Returns:
+        The files, in the order written; `metrics.json` is last, so whoever finds it finds the others.
+    """
+    document = metrics_document(metrics, meta=meta, subset=subset, fold=fold, gates=gates)
+    document["scores"] = LOG_PROBABILITIES if isinstance(predictions, StatedProbabilities) else "logits"
+    pictures: dict[str, Callable[[], bytes]] = {
+        "confusion_matrix.png": lambda: plots.plot_confusion_matrix(metrics.confusion, metrics.classes),
+        "roc.png": lambda: plots.plot_roc(predictions, metrics),
+        "precision_recall.png": lambda: plots.plot_precision_recall(predictions, metrics),
+        "calibration.png": lambda: plots.plot_calibration(predictions, metrics),
+    }
+    return [
+        folder.write_csv(PREDICTIONS_NAME, _prediction_header(predictions), _prediction_rows(predictions)),
+        folder.write(LOGITS_NAME, _npy_bytes(predictions)),
+        folder.write_csv("metrics.csv", _TIDY_HEADER, _tidy_rows(metrics, subset, fold)),
+        folder.write_csv("per_class.csv", _class_header(), _class_rows(metrics)),
+        folder.write_csv("confusion_matrix.csv", *_confusion_table(metrics)),
+        folder.write_csv("roc.csv", ("class", "fpr", "tpr", "threshold"), _roc_rows(predictions)),
+        *(folder.write(name, draw()) for name, draw in pictures.items()),
+        folder.write("report.md", report_text(metrics, meta=meta, subset=subset, fold=fold, gates=gates).encode()),
+        folder.write_json(METRICS_NAME, document),
+    ]
+
+
+def metrics_document(
+    metrics: Metrics,
+    *,
+    meta: Mapping[str, object] | None = None,
+    subset: str = "",
+    fold: int | None = None,
+    gates: Sequence[GateResult] = (),
+) -> dict[str, object]:
+    """The content of `metrics.json` and of `--json`: JSON values only, full precision, None where undefined."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "n": metrics.n,
+        "classes": list(metrics.classes),
+        "positive": metrics.positive,
+        "subset": subset,
+        "fold": fold,
+        "metrics": {name: _estimate_document(estimate) for name, estimate in metrics.overall.items()},
+        "per_class": {
+            label: {name: getattr(entry, name) for name in _COUNTS}
+            | {name: _estimate_document(estimate) for name, estimate in entry.estimates.items()}
+            for label, entry in metrics.per_class.items()
+        },
+        "warnings": [{"code": caution.code, "message": caution.message} for caution in metrics.warnings],
+        "gates": [
+            {
+                "gate": result.gate.text,
+                "demand": result.gate.demand,
+                "passed": result.passed,
+                "value": result.value,
+                "undefined_reason": result.reason,
+            }
+            for result in gates
+        ],
+        "bootstrap": metrics.bootstrap,
+        "seed": metrics.seed,
+        "meta": dict(meta or {}),
+    }
+
+
+def _estimate_document(estimate: Estimate) -> dict[str, object]:
+    document: dict[str, object] = {
+        "estimate": estimate.estimate,
+        "ci_low": estimate.ci_low,
+        "ci_high": estimate.ci_high,
+        "ci_method": estimate.ci_method,
+        "undefined_reason": estimate.undefined_reason,
+        "n": estimate.n,
+    }
+    if estimate.ci_note is not None:
+        document["ci_note"] = estimate.ci_note
+    if estimate.classes_counted is not None:
+        document["classes_counted"] = estimate.classes_counted
+    return document
+
+
+def _tidy_rows(metrics: Metrics, subset: str, fold: int | None) -> Iterator[tuple[object, ...]]:
+    for name, estimate in metrics.overall.items():
+        average = "macro" if name in MACROS else None
+        yield (name, None, average, subset, fold, *_cells(estimate), estimate.n, estimate.undefined_reason)
+    for label, entry in metrics.per_class.items():
+        for name in _COUNTS:
+            yield (name, label, None, subset, fold, getattr(entry, name), None, None, None, metrics.n, None)
+        for name, estimate in entry.estimates.items():
+            yield (name, label, None, subset, fold, *_cells(estimate), estimate.n, estimate.undefined_reason)
+
+
+def _cells(estimate: Estimate) -> tuple[object, ...]:
+    return (estimate.estimate, estimate.ci_low, estimate.ci_high, estimate.ci_method)
+
+
+def _class_header() -> list[str]:
+    return ["class", *_COUNTS, *(f"{name}{end}" for name in CLASS_METRICS for end in ("", "_ci_low", "_ci_high"))]
+
+
+def _class_rows(metrics: Metrics) -> Iterator[list[object]]:
+    for label, entry in metrics.per_class.items():
+        limits = [cell for found in entry.estimates.values() for cell in (found.estimate, found.ci_low, found.ci_high)]
+        yield [label, *(getattr(entry, name) for name in _COUNTS), *limits]
+
+
+def _confusion_table(metrics: Metrics) -> tuple[list[str], list[list[object]]]:
+    """Rows are the truth, columns the predictions; the corner says so."""
+    counts = metrics.confusion.tolist()
+    return ["true\\predicted", *metrics.classes], [
+        [label, *row] for label, row in zip(metrics.classes, counts, strict=True)
+    ]
+
+
+def _prediction_header(predictions: Predictions) -> list[str]:
+    fixed = ["path", "subset", "group", "target", "predicted", "correct", "confidence"]
+    return [*fixed, *predictions.extra_columns]
+
+
+def _prediction_rows(predictions: Predictions) -> Iterator[list[object]]:
+    n = len(predictions.targets)
+    confidence = predictions.probabilities[np.arange(n), predictions.predicted].tolist()
+    targets, predicted = predictions.targets.tolist(), predictions.predicted.tolist()
+    for index in range(n):
+        yield [
+            predictions.paths[index],
+            predictions.subsets[index] if predictions.subsets else None,
+            predictions.groups[index] if predictions.groups else None,
+            predictions.classes[targets[index]],
+            predictions.classes[predicted[index]],
+            int(targets[index] == predicted[index]),
+            confidence[index],
+            *(predictions.extra[index] if predictions.extra else ()),
+        ]
+
+
+def _npy_bytes(predictions: Predictions) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(predictions.logits, dtype=np.float32), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _roc_rows(predictions: Predictions) -> Iterator[tuple[object, ...]]:
+    """All points of all curves; at most 1,000 of each where there are millions of scores."""
+    for index, label in enumerate(predictions.classes):
+        curve = roc_curve(predictions.probabilities[:, index], predictions.targets == index)
+        if curve is None:
+            continue
+        points = len(curve.fpr)
+        kept = np.arange(points)
+        if predictions.logits.size > _MANY_SCORES and points > _ROC_POINTS:
+            kept = np.linspace(0, points - 1, _ROC_POINTS).round().astype(np.int64)
+        columns = (curve.fpr[kept].tolist(), curve.tpr[kept].tolist(), curve.thresholds[kept].tolist())
+        for fpr, tpr, threshold in zip(*columns, strict=True):
+            yield (label, fpr, tpr, threshold)
