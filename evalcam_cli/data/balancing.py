@@ -15,7 +15,7 @@ _CELLS = 4_000_000  # size of the largest intermediate array
 
 def wanted(totals: Counts, weights: Counts) -> Counts:
     """(K, P) the exact share of each class in each part, times the sum of weights; at least one image where any."""
-    return np.maximum(totals[:, None] * weights, np.where(weights > 0, weights.sum(), 0))
+    return np.asarray(np.maximum(totals[:, None] * weights, np.where(weights > 0, weights.sum(), 0)))
 
 
 def place_large(kinds: Counts, kind_of: Counts, wanted: Counts, weights: Counts, stock: Counts) -> None:

@@ -54,7 +54,7 @@ def walk(folder: Path, prefix: str) -> Iterator[tuple[str, str]]:
 
 def inside(path: str) -> str | None:
     """The path without `.` and `..`, or None when it leaves the folder it is relative to."""
-    if "\0" in path or os.path.isabs(path) or path.startswith("/") or os.path.splitdrive(path)[0] or "://" in path:
+    if "\0" in path or path.startswith("/") or Path(path).is_absolute() or Path(path).drive or "://" in path:
         return None
     tidy = posixpath.normpath(path)
     return None if tidy == ".." or tidy.startswith("../") else tidy

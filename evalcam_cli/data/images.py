@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import io
 import logging
 import os
 import stat
@@ -41,7 +42,7 @@ _WHITE = (255, 255, 255, 255)
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 
 
-class UnreadableImage(DataError):
+class UnreadableImage(DataError):  # noqa: N818 (the file is at fault, not the program)
     """The file is not an image that can be used."""
 
     def __init__(self, path: Path, reason: str) -> None:
@@ -53,7 +54,7 @@ class UnreadableImage(DataError):
         return UnreadableImage, (self.path, self.reason)  # so that it crosses from a worker process whole
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """The reason why a file is refused, before its path is known."""
 
 
@@ -75,7 +76,7 @@ def load_image(path: Path, max_pixels: int) -> Image.Image:
 
 
 @contextlib.contextmanager
-def open_regular(path: Path) -> Iterator[BinaryIO]:
+def open_regular(path: Path) -> Iterator[io.BufferedReader]:
     """The file's bytes; never waits for a pipe and never reads a device or an oversized file.
 
     Raises:
@@ -119,7 +120,7 @@ def decode(stream: BinaryIO, path: Path, max_pixels: int) -> Image.Image:
                 _check_limits(image, max_pixels)
                 image.load()
                 return _upright(_to_rgb(image), image)
-        except _Refused as refused:
+        except _RefusedError as refused:
             raise UnreadableImage(path, str(refused)) from None
         except UnidentifiedImageError as error:
             raise UnreadableImage(path, _what_instead(stream)) from error
@@ -130,11 +131,11 @@ def decode(stream: BinaryIO, path: Path, max_pixels: int) -> Image.Image:
 def _check_limits(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if min(width, height) < 1:
-        raise _Refused(f"its size is {width}x{height}")
+        raise _RefusedError(f"its size is {width}x{height}")
     if width * height > max_pixels:
-        raise _Refused(f"{width}x{height} pixels, more than data.max_pixels = {max_pixels:,}")
+        raise _RefusedError(f"{width}x{height} pixels, more than data.max_pixels = {max_pixels:,}")
     if max(width, height) > MAX_ASPECT * min(width, height):
-        raise _Refused(f"{width}x{height} pixels, an aspect beyond {MAX_ASPECT}:1")
+        raise _RefusedError(f"{width}x{height} pixels, an aspect beyond {MAX_ASPECT}:1")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -150,7 +151,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _from_deep_grey(image: Image.Image) -> Image.Image:
     grey = np.asarray(image).astype(np.int64)
     if image.mode == "I" and image.format != "PNG":
-        raise _Refused("32-bit integer pixels; save it with 8 or 16 bits per channel")
+        raise _RefusedError("32-bit integer pixels; save it with 8 or 16 bits per channel")
     scaled = (grey.clip(0, 65535) + 128) // 257  # 65535 -> 255, rounded
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
@@ -161,10 +162,10 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
 def _from_float(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if not np.isfinite(values).all():
-        raise _Refused("float pixels with NaN or infinity")
+        raise _RefusedError("float pixels with NaN or infinity")
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 1:
-        raise _Refused(f"float pixels from {low:g} to {high:g}; expected 0 to 1")
+        raise _RefusedError(f"float pixels from {low:g} to {high:g}; expected 0 to 1")
     return Image.fromarray(np.rint(values * 255).astype(np.uint8)).convert("RGB")
 
 
@@ -188,20 +189,18 @@ def _what_instead(stream: BinaryIO) -> str:
     stream.seek(0)
     start = stream.read(512)
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if not start:
-        return "the file is empty"
-    if start.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer instead of the image; run `git lfs pull`"
-    if text.startswith((b"<!doctype html", b"<html", b"<head")):
-        return "an HTML page instead of an image; download it again"
-    if start[4:8] == b"ftyp":
-        kind = "AVIF" if start[8:12] in (b"avif", b"avis") else "HEIC" if start[8:11] in (b"hei", b"hev", b"mif") else ""
-        return f"{kind or 'a video'}, which is not supported; convert it to JPEG or PNG"
-    if start.startswith((b"PK\3\4", b"PK\5\6")):
-        return "a ZIP archive, not an image"
-    if start.startswith(_MAGIC):
-        return "damaged (its header makes no sense)"
-    return "not a JPEG, PNG, WebP, BMP, GIF or TIFF image"
+    brand = start[8:11] if start[4:8] == b"ftyp" else b""
+    signs = {
+        "the file is empty": not start,
+        "a Git LFS pointer instead of the image; run `git lfs pull`": start.startswith(b"version https://git-lfs"),
+        "an HTML page instead of an image; download it again": text.startswith((b"<!doctype html", b"<html", b"<head")),
+        "AVIF, which is not supported; convert it to JPEG or PNG": brand == b"avi",
+        "HEIC, which is not supported; convert it to JPEG or PNG": brand in (b"hei", b"hev", b"mif", b"msf"),
+        "a video, not an image": brand != b"",
+        "a ZIP archive, not an image": start.startswith((b"PK\3\4", b"PK\5\6")),
+        "damaged (its header makes no sense)": start.startswith(_MAGIC),
+    }
+    return next((name for name, sign in signs.items() if sign), "not a JPEG, PNG, WebP, BMP, GIF or TIFF image")
 
 
 def _what_is_wrong(error: Exception) -> str:

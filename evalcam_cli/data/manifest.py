@@ -92,9 +92,7 @@ def _on_disk(
     return kept, left_out
 
 
-def _without_doubles(
-    table: Table, rows: Sequence[tuple[int, Sample]]
-) -> tuple[list[tuple[int, Sample]], list[str]]:
+def _without_doubles(table: Table, rows: Sequence[tuple[int, Sample]]) -> tuple[list[tuple[int, Sample]], list[str]]:
     first: dict[str, tuple[int, Sample]] = {}
     doubled = []
     for number, sample in rows:

@@ -121,9 +121,7 @@ def _refuse_rare(table: Counts, classes: Sequence[str], weights: Counts, parts: 
             )
 
 
-def _refuse_absent(
-    table: Counts, placed: Sequence[int], classes: Sequence[str], weights: Counts, parts: str
-) -> None:
+def _refuse_absent(table: Counts, placed: Sequence[int], classes: Sequence[str], weights: Counts, parts: str) -> None:
     present = {(part, label) for row, part in zip(table, placed, strict=True) for label in np.flatnonzero(row).tolist()}
     for index, label in enumerate(classes):
         for part in np.flatnonzero(weights).tolist():

@@ -105,9 +105,7 @@ def _rows(text: str, delimiter: str, place: str) -> Iterator[tuple[int, tuple[st
             yield number, tuple(cells)
 
 
-def _even(
-    rows: Iterator[tuple[int, tuple[str, ...]]], width: int, place: str
-) -> Iterator[tuple[int, tuple[str, ...]]]:
+def _even(rows: Iterator[tuple[int, tuple[str, ...]]], width: int, place: str) -> Iterator[tuple[int, tuple[str, ...]]]:
     for number, cells in rows:
         if len(cells) != width:
             raise DataError(f"{place}, row {number}: {len(cells)} cells, but the header has {width}")

@@ -1,0 +1,237 @@
+"""`split.csv` and `split.json`: a division that can be read, edited and carried to another machine."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from evalcam_cli.data.disk import inside, nfc
+from evalcam_cli.data.samples import SETS, Sample, Split, sorted_classes
+from evalcam_cli.data.tables import Table, read_table
+from evalcam_cli.errors import DataError, UsageError
+from evalcam_cli.files import csv_bytes, json_text, write_whole
+from evalcam_cli.text import csv_text, did_you_mean, shown
+
+COLUMNS = ("path", "label", "set", "group", "fold", "sha256")
+SCHEMA_VERSION = 1
+MAX_FOLDS = 100
+
+
+def split_bytes(split: Split) -> tuple[bytes, bytes]:
+    """The contents of `split.csv` and of the JSON file beside it."""
+    return _csv(split.samples, split.extra_columns), _json(split)
+
+
+def write_split(split: Split, csv_path: Path) -> None:
+    """Write the two files, the CSV last, so that one that is there is complete."""
+    table, facts = split_bytes(split)
+    write_whole(json_path(csv_path), facts)
+    write_whole(csv_path, table)
+
+
+def json_path(csv_path: Path) -> Path:
+    """Where the JSON file beside a split file stands."""
+    return csv_path.with_suffix(".json")
+
+
+def fingerprint(samples: Sequence[Sample], extra_columns: Sequence[str] = ()) -> str:
+    """SHA-256, hexadecimal, of the split's CSV with its paths in NFC: the same on every machine."""
+    composed = [sample.at(nfc(sample.path)) for sample in samples]
+    return hashlib.sha256(_csv(composed, extra_columns)).hexdigest()
+
+
+def _csv(samples: Sequence[Sample], extra_columns: Sequence[str]) -> bytes:
+    ordered = sorted(samples, key=lambda sample: (nfc(sample.path), sample.path))
+    return csv_bytes(
+        (*COLUMNS, *extra_columns),
+        (
+            (sample.path, sample.label, sample.set, sample.group, sample.fold, sample.sha256, *sample.extra)
+            for sample in ordered
+        ),
+    )
+
+
+def _json(split: Split) -> bytes:
+    facts = {
+        "schema_version": SCHEMA_VERSION,
+        "root": str(split.root.absolute()),
+        "source": split.source,
+        "classes": list(split.classes),
+        "seed": split.seed,
+        "ratios": None if split.ratios is None else list(split.ratios),
+        "folds": split.folds,
+        "counts": split.counts(),
+        "fingerprint": fingerprint(split.samples, split.extra_columns),
+        "left_out": [{"path": path, "reason": reason} for path, reason in split.left_out],
+    }
+    return json_text(facts).encode("utf-8", "surrogateescape")
+
+
+def read_split(path: Path, *, root: Path | None = None) -> tuple[Split, bool]:
+    """A split file and whether somebody edited it since it was written.
+
+    Args:
+        path: The CSV; it needs no JSON file beside it when the root is given.
+        root: The data folder here; by default the one recorded.
+
+    Returns:
+        The split, its paths as written (`DiskIndex` finds them on this machine), and True when the rows differ from
+        those that evalcam wrote or nothing is recorded about them. Classes of an edited split are those of its rows.
+
+    Raises:
+        UsageError: The file or the data folder is not there.
+        DataError: A row or the JSON file makes no sense.
+    """
+    table = _unguarded(read_table(path, COLUMNS[:3], errors="surrogateescape"))
+    facts = _facts(path)
+    root = _root(path, facts, root)
+    extra_columns = tuple(name for name in table.columns if name not in COLUMNS)
+    samples = tuple(sorted(_samples(table, extra_columns), key=lambda sample: (nfc(sample.path), sample.path)))
+    if not samples:
+        raise DataError(f"{table.place} lists no images")
+    folds = _folds(table, samples, facts)
+    edited = facts.get("fingerprint") != fingerprint(samples, extra_columns)
+    recorded = tuple(facts.get("classes", ()))
+    split = Split(
+        root=root,
+        samples=samples,
+        classes=sorted_classes(samples) if edited or not recorded else recorded,
+        seed=facts.get("seed", 0),
+        ratios=None if facts.get("ratios") is None else tuple(facts["ratios"]),
+        folds=folds,
+        extra_columns=extra_columns,
+        left_out=tuple((entry["path"], entry["reason"]) for entry in facts.get("left_out", ())),
+        source=facts.get("source", path.name),
+    )
+    return split, edited
+
+
+def recorded_classes(path: Path) -> tuple[str, ...]:
+    """The classes in the JSON file beside a split file; none when there is no such file."""
+    return tuple(_facts(path).get("classes", ()))
+
+
+def _unguarded(table: Table) -> Table:
+    rows = tuple((number, tuple(csv_text(cell) for cell in cells)) for number, cells in table.rows)
+    return replace(table, columns=tuple(csv_text(name) for name in table.columns), rows=rows)
+
+
+def _root(path: Path, facts: dict[str, Any], given: Path | None) -> Path:
+    if given is not None:
+        root = given.parent if given.is_file() else given
+    elif "root" in facts:
+        root = Path(facts["root"])
+    else:
+        raise UsageError(
+            f"there is no {shown(json_path(path).absolute())} that says where the images of "
+            f"{shown(path.name)} are; name their folder with --data"
+        )
+    if not root.is_dir():
+        whence = "" if given is not None else f", recorded in {shown(json_path(path).absolute())},"
+        raise UsageError(f"the data folder {shown(root.absolute())}{whence} is not there; name it with --data")
+    return root
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    """What the JSON file beside a split says; empty when there is none."""
+    beside = json_path(path)
+    try:
+        facts = json.loads(beside.read_text(encoding="utf-8", errors="surrogateescape"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UsageError(f"cannot read {shown(beside.absolute())}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{shown(beside.absolute())} is damaged ({error}); remove it and use --data") from error
+    if isinstance(facts, dict) and facts.get("schema_version", 0) in range(SCHEMA_VERSION + 1, 1000):
+        raise DataError(f"{shown(beside.absolute())} was written by a newer evalcam; update evalcam")
+    if not _is_sound(facts):
+        raise DataError(f"{shown(beside.absolute())} is not what evalcam writes; remove it and use --data")
+    return dict(facts)
+
+
+def _is_sound(facts: Any) -> bool:
+    """Whether the values have the types that `_json` gives them."""
+    if not isinstance(facts, dict) or facts.get("schema_version") != SCHEMA_VERSION:
+        return False
+    ratios, folds, left_out = facts.get("ratios"), facts.get("folds"), facts.get("left_out")
+    return (
+        all(isinstance(facts.get(key), str) for key in ("root", "source", "fingerprint"))
+        and "\0" not in facts["root"]
+        and type(facts.get("seed")) is int
+        and isinstance(facts.get("classes"), list)
+        and all(isinstance(label, str) for label in facts["classes"])
+        and (
+            ratios is None
+            or (isinstance(ratios, list) and [type(ratio) in (int, float) for ratio in ratios] == [True] * 3)
+        )
+        and (folds is None or (type(folds) is int and 2 <= folds <= MAX_FOLDS))
+        and isinstance(left_out, list)
+        and all(
+            isinstance(entry, dict) and isinstance(entry.get("path"), str) and isinstance(entry.get("reason"), str)
+            for entry in left_out
+        )
+    )
+
+
+def _samples(table: Table, extra_columns: Sequence[str]) -> Iterator[Sample]:
+    extras = [table.columns.index(name) for name in extra_columns]
+    columns = zip(*(table.column(name) for name in COLUMNS), strict=True)
+    first: dict[str, tuple[int, str]] = {}
+    for (number, cells), (path, label, set_name, group, fold, sha256) in zip(table.rows, columns, strict=True):
+        tidy = inside(path)
+        if not path:
+            raise table.fault(number, "the path is empty")
+        if tidy is None:
+            raise table.fault(number, f"the path {shown(path)[:200]!r} leaves the data folder")
+        before, other_label = first.setdefault(tidy, (number, label))
+        if before != number:
+            what = "again" if other_label == label else f"with two labels: {other_label!r} there, {label!r} here"
+            raise table.fault(number, f"{shown(path)[:200]} of row {before} {shown(what)}")
+        if not label:
+            raise table.fault(number, f"{shown(path)[:200]} has no label")
+        if set_name and set_name not in SETS:
+            hint = did_you_mean(set_name.strip().lower(), SETS) or "; expected train, val or test"
+            raise table.fault(number, f"unknown set {shown(set_name)[:80]!r}{hint}")
+        extra = tuple(cells[index] for index in extras)
+        yield Sample(tidy, label, set_name, group, _fold(table, number, fold), sha256.lower(), extra)
+
+
+def _fold(table: Table, number: int, cell: str) -> int | None:
+    if not cell:
+        return None
+    if not (cell.isascii() and cell.isdecimal() and int(cell[:5]) < MAX_FOLDS):
+        raise table.fault(number, f"{shown(cell)[:80]!r} is no fold; expected a whole number from 0")
+    return int(cell)
+
+
+def _folds(table: Table, samples: Sequence[Sample], facts: dict[str, Any]) -> int | None:
+    """The number of folds; None for a hold-out split."""
+    numbers = [number for number, _ in table.rows]
+    used = {sample.fold for sample in samples if sample.fold is not None}
+    folds: int | None = facts.get("folds") or (max(used) + 1 if used else None)
+    for number, fold, set_name in zip(numbers, table.column("fold"), table.column("set"), strict=True):
+        if fold and folds is not None and int(fold) >= folds:
+            raise table.fault(number, f"fold {fold} of a split into {folds} folds (0 to {folds - 1})")
+        if not fold and not set_name:
+            raise table.fault(number, "neither set nor fold is given")
+        if folds is not None and not fold and set_name in ("train", "val"):
+            raise table.fault(number, f"the set is {set_name}, but the split has folds and this row none")
+    if folds is not None and used != set(range(folds)):
+        empty = sorted(set(range(folds)) - used)
+        raise DataError(f"{table.place} has no images in fold {', '.join(map(str, empty))} of {folds}")
+    return folds
+
+
+def is_split_file(path: Path) -> bool:
+    """Whether a file is a split's CSV or JSON as evalcam writes them, and so may be replaced by another."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(200)
+    except OSError:
+        return False
+    if path.suffix.lower() == ".json":
+        return start.startswith(b'{\n "schema_version": ') and b'\n "root": ' in start
+    return start.startswith(",".join(COLUMNS).encode())

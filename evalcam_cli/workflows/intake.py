@@ -1,0 +1,149 @@
+"""Images taken in: decoded, and cleared of leaks or refused, with a report of everything that is wrong."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from evalcam_cli.config import RunConfig
+from evalcam_cli.data.identity import Identity, identify
+from evalcam_cli.data.leakage import LEAK_COLUMNS, TWO_LABELS, Leak, drop_leaks, find_conflicts, leak_sentences
+from evalcam_cli.data.samples import Sample
+from evalcam_cli.errors import DataError, UsageError
+from evalcam_cli.files import write_csv, write_error
+from evalcam_cli.progress import Progress
+from evalcam_cli.text import counted, listed, shown
+
+_log = logging.getLogger("evalcam")
+LeakFinder = Callable[[Sequence[Sample], Mapping[str, Identity]], tuple[Leak, ...]]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Samples on their way into a split."""
+
+    root: Path
+    samples: tuple[Sample, ...]
+    identities: dict[str, Identity]
+    left_out: tuple[tuple[str, str], ...]
+
+
+class Notes(list[str]):
+    """What was said, also to the log."""
+
+    def say(self, message: str) -> None:
+        _log.info(message)
+        self.append(message)
+
+    def warn(self, message: str) -> None:
+        _log.warning(message)
+        self.append(message)
+
+
+def read_images(
+    root: Path,
+    samples: Sequence[Sample],
+    config: RunConfig,
+    report_beside: Path | None,
+    progress: Progress,
+    notes: Notes,
+) -> Images:
+    """Decode every image; those that cannot be read stop the run or, when so many are allowed, are left out."""
+    paths = [sample.path for sample in samples]
+    identities, unreadable = identify(root, paths, max_pixels=config.data.max_pixels, progress=progress)
+    if unreadable:
+        place = write_report(report_beside, "unreadable.csv", ("path", "reason"), list(unreadable.items()))
+        first = "\n".join(f"{shown(path)[:200]}: {reason}" for path, reason in list(unreadable.items())[:3])
+        message = f"{len(unreadable):,} of {counted(len(paths), 'image')} under {shown(root.absolute())} cannot be read"
+        if len(unreadable) > config.data.allow_unreadable:
+            raise DataError(
+                f"{message}:\n{first}\n{f'all are listed in {place}; ' if place else ''}mend or remove them, "
+                f"or go on without them: --allow-unreadable {len(unreadable)}"
+            )
+        notes.warn(f"{message} and are left out: {listed(unreadable)}")
+    kept = tuple(replace(s, sha256=identities[s.path].sha256) for s in samples if s.path in identities)
+    refuse_vanished(samples, kept, "no readable images")
+    left_out = tuple((path, f"unreadable: {reason}") for path, reason in unreadable.items())
+    return Images(root, kept, identities, left_out)
+
+
+def refuse_vanished(before: Sequence[Sample], after: Sequence[Sample], why: str) -> None:
+    lost = sorted({sample.label for sample in before} - {sample.label for sample in after})
+    if lost:
+        raise DataError(f"{counted(len(lost), 'class')} with {why}: {listed(lost)}; add images or remove the class")
+    trained = {sample.label for sample in after if sample.set == "train"}
+    untrained = sorted({sample.label for sample in after if sample.set} - trained) if trained else []
+    if untrained:
+        raise DataError(
+            f"{counted(len(untrained), 'class')} in val or test without training images: {listed(untrained)}"
+        )
+
+
+def settle_leaks(
+    images: Images, config: RunConfig, find: LeakFinder, report_beside: Path | None, notes: Notes
+) -> Images:
+    """Refuse, drop or allow images that leak and copies under two labels, as `split.leaks` says; all are reported."""
+    policy = config.split.leaks
+    conflicts = find_conflicts(images.samples, images.identities)
+    leaks = find(images.samples, images.identities)
+    if not leaks and not conflicts:
+        return images
+    place = write_report(report_beside, "leaks.csv", LEAK_COLUMNS, [leak.row() for leak in leaks + conflicts])
+    sentences = leak_sentences(images.samples, leaks) + _conflict_sentences(conflicts)
+    if policy == "refuse":
+        raise DataError("\n".join([*sentences[:4], *_ways_out(bool(leaks), place)]))
+    for sentence in sentences:
+        notes.warn(sentence)
+    if policy != "drop":
+        notes.warn("they are kept as asked" if leaks else "copies are kept in one set")
+        return images
+    samples, dropped = drop_leaks(images.samples, conflicts)
+    samples, more = drop_leaks(samples, find(samples, images.identities))
+    refuse_vanished(images.samples, samples, "no images left once leaks are dropped")
+    notes.warn(f"{counted(len(dropped + more), 'image')} dropped")
+    identities = {sample.path: images.identities[sample.path] for sample in samples}
+    return replace(images, samples=samples, identities=identities, left_out=images.left_out + dropped + more)
+
+
+def _conflict_sentences(conflicts: Sequence[Leak]) -> list[str]:
+    if not conflicts:
+        return []
+    pairs = [f"{leak.path} and {leak.other}" for leak in conflicts]
+    return [f"{counted(len(conflicts), 'image')} have a pixel copy under another label ({TWO_LABELS}): {listed(pairs)}"]
+
+
+def _ways_out(leaks: bool, place: str) -> list[str]:
+    ways = [f"all are listed in {place}"] if place else []
+    if leaks:
+        ways.append("--drop-leaks leaves such images out of val and test, --resplit ignores the given division,")
+        ways.append("--allow-leaks goes on with it as it is")
+    else:
+        ways.append(
+            "remove the wrong ones, or use --drop-leaks to leave out all their copies, --allow-leaks to keep them"
+        )
+    return ways
+
+
+def write_report(beside: Path | None, name: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Write a CSV report in the folder that holds the output; its absolute path, or nothing when there is none.
+
+    Raises:
+        UsageError: A file of that name is there and evalcam did not write it.
+    """
+    if beside is None:
+        return ""
+    path = beside.parent / name
+    if path.is_symlink() or path.exists():
+        first = path.open("rb").readline(1000).rstrip(b"\r\n") if path.is_file() and not path.is_symlink() else b""
+        if first != ",".join(header).encode():
+            raise UsageError(f"{shown(path.absolute())} is there already and evalcam did not write it; move it away")
+    make_folder(path)
+    write_csv(path, header, rows)
+    return shown(path.absolute())
+
+
+def make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error

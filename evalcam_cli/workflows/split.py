@@ -1,0 +1,324 @@
+"""From DATA to an honest division: list, group, identify, check for leaks, divide, write - and read it back."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from evalcam_cli.config import RunConfig
+from evalcam_cli.data.disk import FILE, DiskIndex, nfc, walk
+from evalcam_cli.data.groups import with_groups
+from evalcam_cli.data.identity import Identity, hash_files, identify
+from evalcam_cli.data.images import is_candidate
+from evalcam_cli.data.leakage import GROUP, Leak, find_crossings, find_leaks
+from evalcam_cli.data.listing import Listing, list_samples
+from evalcam_cli.data.manifest import read_manifest
+from evalcam_cli.data.samples import SETS, Sample, Split, sorted_classes
+from evalcam_cli.data.split_file import is_split_file, json_path, read_split, recorded_classes, write_split
+from evalcam_cli.data.splitting import assign, units
+from evalcam_cli.errors import DataError, UsageError
+from evalcam_cli.files import refuse_inside
+from evalcam_cli.progress import Progress, silent
+from evalcam_cli.text import counted, listed, shown
+from evalcam_cli.workflows.intake import Images, Notes, make_folder, read_images, settle_leaks
+
+VAL_SHARE = 0.15
+"""Of the training part, where DATA or a fold's round brings no validation images of its own."""
+
+_log = logging.getLogger("evalcam")
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """A division ready for use."""
+
+    split: Split
+    identities: dict[str, Identity]
+    """By path, of every sample of the split."""
+    notes: tuple[str, ...] = ()
+    """What was said on the way, for reports."""
+
+
+def make_split(
+    data: Path,
+    config: RunConfig,
+    *,
+    report_beside: Path,
+    explicit_ratios: bool = False,
+    progress: Progress = silent,
+) -> PreparedSplit:
+    """Divide DATA as the config says, or check and keep the division that it brings.
+
+    Args:
+        data: Class folders, divided folders or a manifest.
+        config: Its `seed`, `data` and `split` count.
+        report_beside: The output; `leaks.csv` and `unreadable.csv` are written in the folder that holds it.
+        explicit_ratios: The user asked for `split.ratios`, which a given division contradicts.
+        progress: Told `reading images`.
+
+    Raises:
+        UsageError: DATA is not there, or what is asked for contradicts it.
+        DataError: DATA leaks, is unreadable or cannot be divided so.
+    """
+    notes = Notes()
+    listing = list_samples(data)
+    refuse_inside(report_beside, [listing.root])
+    given = listing.divided and config.split.leaks != "resplit"
+    if given and explicit_ratios:
+        raise UsageError(
+            f"{shown(data.absolute())} comes divided, so ratios have no effect; add --resplit to ignore its division"
+        )
+    for note in listing.notes:
+        notes.warn(note)
+    grouped = with_groups(listing, config.split.group_by, config.split.ungrouped)
+    for note in grouped.notes[len(listing.notes) :]:
+        notes.say(note)
+    images = read_images(grouped.root, _pooled(grouped, given, config), config, report_beside, progress, notes)
+    images = settle_leaks(images, config, find_leaks, report_beside, notes)
+    samples = _divide(images, given, config, notes)
+    split = Split(
+        root=listing.root,
+        samples=samples,
+        classes=sorted_classes(samples),
+        seed=config.seed,
+        ratios=None if given or config.split.folds else config.split.ratios,
+        folds=config.split.folds,
+        extra_columns=listing.extra_columns,
+        left_out=listing.left_out + images.left_out,
+        source=listing.source,
+    )
+    _warn_of_absent(split, notes)
+    return PreparedSplit(split, images.identities, tuple(notes))
+
+
+def _pooled(listing: Listing, given: bool, config: RunConfig) -> tuple[Sample, ...]:
+    """The samples with the sets that will be respected: none of a division to be ignored, no val beside folds."""
+    if not given:
+        return tuple(replace(sample, set="") for sample in listing.samples)
+    if config.split.folds is None:
+        return listing.samples
+    return tuple(replace(sample, set="train" if sample.set == "val" else sample.set) for sample in listing.samples)
+
+
+def _divide(images: Images, given: bool, config: RunConfig, notes: Notes) -> tuple[Sample, ...]:
+    samples, identities, folds = images.samples, images.identities, config.split.folds
+    if folds is not None:
+        fixed = [sample for sample in samples if sample.set == "test"]
+        free = [sample for sample in samples if sample.set != "test"]
+        if fixed:
+            notes.say(f"{counted(len(fixed), 'image')} stay the test set of every fold, as DATA comes divided")
+        chosen = assign(free, units(free, identities), [1] * folds, seed=config.seed, parts="folds")
+        in_folds = [replace(sample, set="", fold=fold) for sample, fold in zip(free, chosen, strict=True)]
+        return _in_order(samples, in_folds + fixed)
+    if not given:
+        ratios = config.split.ratios
+        chosen = assign(samples, units(samples, identities), ratios, seed=config.seed, parts="sets")
+        return tuple(replace(sample, set=SETS[part]) for sample, part in zip(samples, chosen, strict=True))
+    if not any(sample.set == "test" for sample in samples):
+        notes.warn("DATA has no test images: the split has none, so there will be nothing to evaluate")
+    if any(sample.set == "val" for sample in samples):
+        return samples
+    train = [sample for sample in samples if sample.set == "train"]
+    drawn = with_validation(train, identities, config.seed)
+    count = sum(sample.set == "val" for sample in drawn)
+    notes.say(f"DATA has no val images: {count:,} of its {counted(len(train), 'training image')} are taken for it")
+    return _in_order(samples, [*drawn, *(sample for sample in samples if sample.set == "test")])
+
+
+def with_validation(
+    samples: Sequence[Sample], identities: Mapping[str, Identity] | None, seed: int | str
+) -> list[Sample]:
+    """The samples as `train` and, for 15 % of them (stratified, groups and copies together), `val`."""
+    parts = assign(samples, units(samples, identities), [1 - VAL_SHARE, VAL_SHARE], seed=seed, parts="sets")
+    return [replace(sample, set=SETS[part]) for sample, part in zip(samples, parts, strict=True)]
+
+
+def _in_order(order: Sequence[Sample], changed: Sequence[Sample]) -> tuple[Sample, ...]:
+    by_path = {sample.path: sample for sample in changed}
+    return tuple(by_path[sample.path] for sample in order)
+
+
+def _warn_of_absent(split: Split, notes: Notes) -> None:
+    for part, counts in split.counts().items():
+        absent = [label for label, count in counts.items() if not count]
+        if absent:
+            notes.warn(f"the {part} set has no images of {listed(absent, 5)}")
+
+
+def fold_round(split: Split, fold: int, identities: Mapping[str, Identity] | None, seed: int) -> Split:
+    """The split of one cross-validation round: the fold is `test`, 15 % of the others `val`, the rest `train`.
+
+    Images of a fixed test set stay out of the round, untouched for a last evaluation.
+
+    Args:
+        split: With folds.
+        fold: Which, from 0.
+        identities: To keep copies together; without them equal bytes are recognised by sha256 only.
+        seed: Of the draw of validation images, together with the fold.
+
+    Raises:
+        UsageError: The split has no such fold.
+    """
+    if split.folds is None:
+        raise UsageError("the split has no folds; make one with `evalcam split DATA --folds K`")
+    if not 0 <= fold < split.folds:
+        raise UsageError(f"there is no fold {fold}; the split has the folds 0 to {split.folds - 1}")
+    fixed = [sample for sample in split.samples if sample.fold is None]
+    if fixed:
+        _log.info("%s of the fixed test set stay out of fold %d", counted(len(fixed), "image"), fold)
+    test = [replace(sample, set="test") for sample in split.samples if sample.fold == fold]
+    others = [sample for sample in split.samples if sample.fold not in (fold, None)]
+    drawn = with_validation(others, identities, f"{seed}/fold {fold}")
+    order = [sample for sample in split.samples if sample.fold is not None]
+    return replace(split, samples=_in_order(order, test + drawn))
+
+
+def write_split_file(prepared: PreparedSplit, out: Path, *, overwrite: bool = False) -> None:
+    """Write `out` and the JSON file beside it, whole or not at all; folders in between are made.
+
+    Raises:
+        UsageError: The place is taken or lies in the data folder.
+        MachineError: It is not writable.
+    """
+    refuse_bad_out(out, overwrite=overwrite)
+    refuse_inside(out, [prepared.split.root])
+    make_folder(out)
+    write_split(prepared.split, out)
+
+
+def refuse_bad_out(out: Path, *, overwrite: bool = False) -> None:
+    """Refuse a place for a split file before any work is done.
+
+    Raises:
+        UsageError: It is a folder, ends in .json, or is taken - by anything, or with `overwrite` by a stranger's file.
+    """
+    if out.suffix.lower() == ".json":
+        raise UsageError(f"--out {shown(out.absolute())} names the CSV file; the JSON file is written beside it")
+    for path in (out, json_path(out)):
+        if path.is_dir():
+            raise UsageError(f"--out {shown(path.absolute())} is a folder; name a file such as split.csv")
+        if path.is_symlink() or path.exists():
+            if not overwrite:
+                raise UsageError(f"{shown(path.absolute())} is there already; use --overwrite or another --out")
+            if not is_split_file(path):
+                raise UsageError(f"{shown(path.absolute())} is there already and evalcam did not write it")
+
+
+def load_split(
+    path: Path,
+    *,
+    data: Path | None,
+    config: RunConfig,
+    report_beside: Path | None = None,
+    progress: Progress = silent,
+) -> PreparedSplit:
+    """A split file taken up again, every image found, unchanged and decoded.
+
+    One that was edited, or that has no JSON file beside it, is checked for leaks as a given division is.
+
+    Args:
+        path: The CSV.
+        data: The data folder (or manifest) here; by default the one recorded.
+        config: Its `data` and `split.leaks` count.
+        report_beside: The output; `leaks.csv` and `unreadable.csv` are written in the folder that holds it.
+        progress: Told `reading images`.
+
+    Raises:
+        UsageError: The file or the data folder is not there.
+        DataError: Images are missing, changed or unreadable, or an edited split leaks.
+    """
+    notes = Notes()
+    split, edited = read_split(path, root=data)
+    if edited:
+        recorded = recorded_classes(path)
+        notes.warn(
+            f"{shown(path.absolute())} {'was edited' if recorded else 'has no JSON file beside it'}; checked again"
+        )
+        if recorded and recorded != split.classes:
+            notes.warn(f"its classes are now {listed(split.classes, 8)}")
+    found, missing = _located(split)
+    _refuse_lost(missing, len(split.samples), "are not there", split.root)
+    images = read_images(split.root, found, config, report_beside, progress, notes)
+    recorded_hashes = {sample.path: sample.sha256 for sample in found}
+    changed = [s.path for s in images.samples if recorded_hashes[s.path] not in ("", s.sha256)]
+    _refuse_lost(changed, len(split.samples), "have changed since the split was made", split.root)
+    if edited:
+        images = settle_leaks(images, config, find_crossings if split.folds else find_leaks, report_beside, notes)
+    split = replace(split, samples=images.samples, left_out=split.left_out + images.left_out)
+    return PreparedSplit(split, images.identities, tuple(notes))
+
+
+def _located(split: Split) -> tuple[list[Sample], list[str]]:
+    """The samples under their names on this disk, and the paths of those that are no regular files here."""
+    index = DiskIndex(split.root)
+    found, missing = [], []
+    for sample in split.samples:
+        path, kind = index.find(sample.path)
+        if kind == FILE:
+            found.append(sample.at(path))
+        else:
+            missing.append(f"{path} ({kind})" if kind else path)
+    return found, missing
+
+
+def _refuse_lost(paths: Sequence[str], total: int, what: str, root: Path) -> None:
+    if paths:
+        raise DataError(
+            f"{len(paths):,} of {counted(total, 'image')} of the split {what} in {shown(root.absolute())}:\n"
+            f"{listed(paths)};\nbring back the data of the split, name its folder with --data, or make a new split"
+        )
+
+
+@dataclass(frozen=True)
+class SplitCheck:
+    """How a split file compares with the disk and with itself; all empty when it holds."""
+
+    missing: tuple[str, ...]
+    """Paths that are no regular files on the disk."""
+    changed: tuple[str, ...]
+    """Paths whose bytes are not those recorded."""
+    added: tuple[str, ...]
+    """Images in the data folder (or its manifest) that the split neither lists nor left out."""
+    crossing_groups: tuple[Leak, ...]
+    """Images in another set or fold than the first image of their group."""
+    crossing_copies: tuple[Leak, ...]
+    """Images in another set or fold than the first copy of them."""
+
+    @property
+    def holds(self) -> bool:
+        """Nothing is wrong; added images are no fault of the split."""
+        return not (self.missing or self.changed or self.crossing_groups or self.crossing_copies)
+
+
+def check_split(path: Path, *, data: Path | None, config: RunConfig, progress: Progress = silent) -> SplitCheck:
+    """Compare a split file with the images on disk and look for groups and copies that cross its sets.
+
+    Raises:
+        UsageError: The file or the data folder is not there.
+        DataError: The file is no split.
+    """
+    split, _ = read_split(path, root=data)
+    found, missing = _located(split)
+    paths = [sample.path for sample in found]
+    identities, unreadable = identify(split.root, paths, max_pixels=config.data.max_pixels, progress=progress)
+    hashes = hash_files(split.root, list(unreadable)) | {path: same.sha256 for path, same in identities.items()}
+    changed = [sample.path for sample in found if sample.sha256 and hashes.get(sample.path) != sample.sha256]
+    crossings = find_crossings(found, identities)
+    return SplitCheck(
+        missing=tuple(missing),
+        changed=tuple(changed),
+        added=tuple(_added(split, data)),
+        crossing_groups=tuple(leak for leak in crossings if leak.kind == GROUP),
+        crossing_copies=tuple(leak for leak in crossings if leak.kind != GROUP),
+    )
+
+
+def _added(split: Split, data: Path | None) -> list[str]:
+    known = {nfc(sample.path) for sample in split.samples} | {nfc(path) for path, _ in split.left_out}
+    manifest = data if data is not None and data.is_file() else split.root / split.source
+    if manifest.is_file():
+        present = [sample.path for sample in read_manifest(manifest).samples]
+    else:
+        names = (path for path, kind in walk(split.root, "") if kind == FILE)
+        present = sorted(path for path in names if is_candidate(path.rpartition("/")[2]))
+    return [path for path in present if nfc(path) not in known]
