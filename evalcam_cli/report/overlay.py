@@ -32,8 +32,9 @@ def enlarge(class_map: Floats, geometry: Geometry) -> tuple[Floats, NDArray[np.b
 
     Cell (i, j) of an (h, w) map covers the pixels [j * S/w, (j + 1) * S/w) x [i * S/h, (i + 1) * S/h) of the input of
     side S. Each original pixel takes the value at its own centre, linearly between the centres of the cells and
-    constant beyond the outermost (as `interpolate(mode="bilinear", align_corners=False)` does), so a cell's value
-    stands where the cell looked, whatever the resize policy.
+    constant beyond the outermost (as `interpolate(mode="bilinear", align_corners=False)` does), so a cell stands over
+    its own share of the image whatever the resize policy. What a cell looked at is wider, and in a ResNet, whose
+    strides begin at the first pixel, centred half a stride further up and left.
 
     Args:
         class_map: (h, w), finite, of any sign.
