@@ -13,7 +13,7 @@ from evalcam_cli.evaluation.counts import Counts, Floats
 from evalcam_cli.evaluation.estimates import Caution, Estimate, Interval
 from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.evaluation.ranking import auc_and_average_precision, rank
-from evalcam_cli.evaluation.stated import StatedProbabilities
+from evalcam_cli.evaluation.stated import LOG_PROBABILITIES, LOGITS, StatedProbabilities
 from evalcam_cli.text import counted, did_you_mean, listed
 
 PROPORTIONS = ("precision", "recall", "specificity", "npv")
@@ -86,6 +86,8 @@ class Metrics:
     bootstrap: int | None
     """Resamples behind the intervals; None when no intervals were asked for."""
     seed: int
+    scores: str
+    """What the predictions were: `logits`, or `log_probabilities` when only probabilities are known."""
 
 
 def compute_metrics(
@@ -115,7 +117,8 @@ def compute_metrics(
     overall = _overall(points, limits, predictions, margins, positive)
     per_class = {name: _class_metrics(index, points, limits, margins) for index, name in enumerate(predictions.classes)}
     warnings = cautions.find(predictions, margins, skipped=not ranked)
-    return Metrics(n, predictions.classes, positive, overall, per_class, confusion, warnings, bootstrap, seed)
+    scores = LOG_PROBABILITIES if isinstance(predictions, StatedProbabilities) else LOGITS
+    return Metrics(n, predictions.classes, positive, overall, per_class, confusion, warnings, bootstrap, seed, scores)
 
 
 def _refuse_unusable(predictions: Predictions) -> None:

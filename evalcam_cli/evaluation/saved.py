@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.evaluation.predictions import Predictions
-from evalcam_cli.evaluation.stated import StatedProbabilities
+from evalcam_cli.evaluation.stated import LOG_PROBABILITIES, StatedProbabilities
 from evalcam_cli.files import read_json
 from evalcam_cli.text import counted, csv_text, did_you_mean, listed, shown
 
 PREDICTIONS_NAME = "predictions.csv"
 LOGITS_NAME = "logits.npy"
 METRICS_NAME = "metrics.json"
-LOG_PROBABILITIES = "log_probabilities"
-"""What `metrics.json` says under `scores` when `logits.npy` holds logarithms of stated probabilities."""
 
 _OWN_COLUMNS = ("path", "subset", "group", "target", "predicted", "correct", "confidence")
 _LOOKS_LIKE_SCORE = re.compile(r"(?i)(p|probs?|proba|probability|logits?|scores?)[ _.\-:/]+(.+)")

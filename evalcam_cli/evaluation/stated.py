@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 
 from evalcam_cli.evaluation.predictions import Predictions
 
+LOGITS = "logits"
+LOG_PROBABILITIES = "log_probabilities"
+"""What `metrics.json` says under `scores` of the numbers in `logits.npy`."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StatedProbabilities(Predictions):

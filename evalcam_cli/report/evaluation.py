@@ -11,8 +11,7 @@ from evalcam_cli.evaluation.gates import GateResult
 from evalcam_cli.evaluation.metrics import CLASS_METRICS, MACROS, Metrics
 from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.evaluation.ranking import roc_curve
-from evalcam_cli.evaluation.saved import LOG_PROBABILITIES, LOGITS_NAME, METRICS_NAME, PREDICTIONS_NAME
-from evalcam_cli.evaluation.stated import StatedProbabilities
+from evalcam_cli.evaluation.saved import LOGITS_NAME, METRICS_NAME, PREDICTIONS_NAME
 from evalcam_cli.files import OutputFolder
 from evalcam_cli.report import plots
 from evalcam_cli.report.markdown import report_text
@@ -53,7 +52,6 @@ def write_evaluation(
         The files, in the order written; `metrics.json` is last, so whoever finds it finds the others.
     """
     document = metrics_document(metrics, meta=meta, subset=subset, fold=fold, gates=gates)
-    document["scores"] = LOG_PROBABILITIES if isinstance(predictions, StatedProbabilities) else "logits"
     pictures: dict[str, Callable[[], bytes]] = {
         "confusion_matrix.png": lambda: plots.plot_confusion_matrix(metrics.confusion, metrics.classes),
         "roc.png": lambda: plots.plot_roc(predictions, metrics),
@@ -61,7 +59,7 @@ def write_evaluation(
         "calibration.png": lambda: plots.plot_calibration(predictions, metrics),
     }
     return [
-        folder.write_csv(PREDICTIONS_NAME, _prediction_header(predictions), _prediction_rows(predictions)),
+        folder.write_csv(PREDICTIONS_NAME, _prediction_header(predictions), _prediction_rows(predictions, subset)),
         folder.write(LOGITS_NAME, _npy_bytes(predictions)),
         folder.write_csv("metrics.csv", _TIDY_HEADER, _tidy_rows(metrics, subset, fold)),
         folder.write_csv("per_class.csv", _class_header(), _class_rows(metrics)),
@@ -106,6 +104,7 @@ def metrics_document(
             }
             for result in gates
         ],
+        "scores": metrics.scores,
         "bootstrap": metrics.bootstrap,
         "seed": metrics.seed,
         "meta": dict(meta or {}),
@@ -166,14 +165,14 @@ def _prediction_header(predictions: Predictions) -> list[str]:
     return [*fixed, *predictions.extra_columns]
 
 
-def _prediction_rows(predictions: Predictions) -> Iterator[list[object]]:
+def _prediction_rows(predictions: Predictions, subset: str) -> Iterator[list[object]]:
     n = len(predictions.targets)
     confidence = predictions.probabilities[np.arange(n), predictions.predicted].tolist()
     targets, predicted = predictions.targets.tolist(), predictions.predicted.tolist()
     for index in range(n):
         yield [
             predictions.paths[index],
-            predictions.subsets[index] if predictions.subsets else None,
+            predictions.subsets[index] if predictions.subsets else subset,
             predictions.groups[index] if predictions.groups else None,
             predictions.classes[targets[index]],
             predictions.classes[predicted[index]],

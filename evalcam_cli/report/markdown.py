@@ -75,7 +75,7 @@ def report_text(
 
 def escaped(text: object) -> str:
     """The text as Markdown that shows it literally, in tables too, whatever HTML or Markdown it contains."""
-    return re.sub(r"([\\`*_{}\[\]()#+!|~$-])", r"\\\1", html.escape(shown(text), quote=False))
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(shown(text), quote=False))
 
 
 def _headline(metrics: Metrics, subset: str, fold: int | None) -> list[str]:
