@@ -95,11 +95,15 @@ def evaluate(
 
 def print_evaluation(evaluation: "Evaluation") -> None:
     """The headline, the overall metrics and the classes, each as a short table."""
-    from evalcam_cli.report.evaluation import class_rows, overall_rows  # noqa: PLC0415
+    from evalcam_cli.report.tables import (  # noqa: PLC0415
+        CLASS_HEADER,
+        METRICS_HEADER,
+        class_table_rows,
+        metrics_table_rows,
+    )
 
     title = f"{evaluation.metrics.n:,} {evaluation.subset} images"
-    write_table(["metric", "value", "95 % interval"], overall_rows(evaluation.metrics), title=title)
-    header, rows = class_rows(evaluation.metrics)
-    write_table(header, rows)
+    write_table(METRICS_HEADER, metrics_table_rows(evaluation.metrics), title=title)
+    write_table(CLASS_HEADER, class_table_rows(evaluation.metrics))
     for gate in evaluation.gates:
-        write_out(gate.message)
+        write_out(gate.line)

@@ -19,7 +19,7 @@ from evalcam_cli.files import output_folder
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.report.evaluation import metrics_document, write_evaluation
 from evalcam_cli.text import counted, listed, shown
-from evalcam_cli.workflows.reports import write_unreadable
+from evalcam_cli.workflows.reports import settle_unreadable
 
 log = logging.getLogger("evalcam")
 
@@ -61,7 +61,7 @@ class Evaluation:
         Raises:
             GateError: Naming every gate that was missed.
         """
-        missed = [result.message for result in self.gates if not result.passed]
+        missed = [result.line for result in self.gates if not result.passed]
         if missed:
             raise GateError("\n".join(missed[:7]))
 
@@ -164,8 +164,8 @@ def _checked(
     identities, unreadable = identify(
         root, [sample.path for sample in samples], max_pixels=config.data.max_pixels, progress=progress
     )
+    settle_unreadable(unreadable, request.out, config.data.allow_unreadable)
     if unreadable:
-        write_unreadable(unreadable, request.out or Path(), config.data.allow_unreadable)
         samples = [sample for sample in samples if sample.path not in unreadable]
     changed = [s.path for s in samples if s.sha256 and s.sha256 != identities[s.path].sha256]
     if changed:
@@ -210,7 +210,6 @@ def _report(
     metrics = compute_metrics(pooled, positive=positive, bootstrap=config.evaluate.bootstrap, seed=config.seed)
     results = check_gates(gates, metrics)
     folds = tuple((fold, compute_metrics(part, positive=positive)) for fold, part in parts if fold is not None)
-    meta |= {"seed": config.seed, "bootstrap": config.evaluate.bootstrap}
     document = metrics_document(metrics, meta=meta, subset=subset, gates=results)
     evaluation = Evaluation(metrics, pooled, subset, results, document, request.out, folds)
     if request.out is not None:

@@ -28,7 +28,7 @@ from evalcam_cli.report.overlay import draw_overlay, peak, png_bytes
 from evalcam_cli.text import counted, file_stem, shown
 from evalcam_cli.workflows import subjects as images
 from evalcam_cli.workflows.checkpoints import LoadedClassifier, WeightsRequest, load_classifier
-from evalcam_cli.workflows.reports import write_unreadable
+from evalcam_cli.workflows.reports import settle_unreadable
 
 log = logging.getLogger("evalcam")
 
@@ -234,7 +234,7 @@ class _Job:
                     readable.append((subject, load_image(subject.file, self.config.data.max_pixels)))
                 except UnreadableImage as error:
                     unreadable[subject.path] = error.reason
-                    write_unreadable(unreadable, out, self.config.data.allow_unreadable)
+                    settle_unreadable(unreadable, out, self.config.data.allow_unreadable)
             if readable:
                 yield from self._explain_batch(readable)
             progress("explaining", min(start + _BATCH, len(chosen)), len(chosen))
@@ -268,7 +268,7 @@ class _Job:
         probability = float(torch.softmax(logits.double(), dim=0)[class_index])
         name = f"{subject.stem}.{self.config.gradcam.method}.{_class_part(classes, class_index)}"
         caption = [f"{classes[class_index]}  p = {probability:.3f}", f"Grad-CAM, {self.layer_name}"]
-        overlay = draw_overlay(image, signed, geometry, caption_lines=caption)
+        overlay = draw_overlay(image, signed, geometry, caption_lines=caption, label=classes[class_index])
         self.folder.write(f"{name}.png", png_bytes(overlay))
         self.folder.write(f"{name}.npy", _npy_bytes(signed))
         return Explanation(

@@ -17,7 +17,7 @@ from evalcam_cli.models.inference import compute_logits, image_dataset
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.text import shown
 from evalcam_cli.workflows.checkpoints import WeightsRequest, load_classifier
-from evalcam_cli.workflows.reports import write_unreadable
+from evalcam_cli.workflows.reports import settle_unreadable
 from evalcam_cli.workflows.subjects import named_images
 
 
@@ -58,8 +58,7 @@ def predict(
     found = {str(image.path): image for image in named_images(arguments)}
     loaded = load_classifier(weights, config)
     _, unreadable = identify(Path(), list(found), max_pixels=config.data.max_pixels, progress=progress)
-    if unreadable:
-        write_unreadable(unreadable, out, config.data.allow_unreadable)
+    settle_unreadable(unreadable, out, config.data.allow_unreadable)
     paths = [path for path in found if path not in unreadable]
     classifier = loaded.classifier
     logits = compute_logits(

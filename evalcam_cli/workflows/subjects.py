@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evalcam_cli.config import RunConfig
 from evalcam_cli.data.images import is_candidate
 from evalcam_cli.data.listing import list_samples
 from evalcam_cli.data.samples import Sample, Split
@@ -131,16 +130,3 @@ def in_turn(samples: Sequence[Sample], count: int | None) -> list[Sample]:
     turns = [group[turn] for turn in range(rounds) for group in by_class.values() if turn < len(group)]
     chosen = set(map(id, turns[:count]))
     return [sample for sample in samples if id(sample) in chosen]
-
-
-def require_known_unreadable(unreadable: dict[str, str], config: RunConfig) -> None:
-    """Refuse unreadable images beyond those allowed.
-
-    Raises:
-        DataError: Naming the first three.
-    """
-    if len(unreadable) > config.data.allow_unreadable:
-        first = listed(f"{path} ({reason})" for path, reason in unreadable.items())
-        raise DataError(
-            f"{counted(len(unreadable), 'image')} cannot be read: {first};\nuse --allow-unreadable N to go on without"
-        )

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -319,7 +319,7 @@ def _finish(
         best_epoch=state.best.epoch,
         history=state.history,
     )
-    folder.write("curves.png", plot_curves(history_file.HEADER, history_file.rows(state.history), state.best.epoch))
+    folder.write("curves.png", plot_curves([asdict(record) for record in state.history], best_epoch=state.best.epoch))
     folder.write("diagnosis.json", (json.dumps(diagnosis.to_dict(), indent=1) + "\n").encode())
     last = load_checkpoint(folder.path / LAST)
     return TrainResult(folder.path, folder.path / BEST, diagnosis, state.best.epoch, state.epoch, last.tensors_sha256)
