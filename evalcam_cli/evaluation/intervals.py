@@ -71,7 +71,7 @@ def percentile_interval(values: Floats) -> Interval:
     if not len(values):
         return Interval(note="no resamples were drawn")
     defined = values[~np.isnan(values)]
-    missing = 1 - len(defined) / len(values)
+    missing = (len(values) - len(defined)) / len(values)
     if missing > _MAX_UNDEFINED:
         return Interval(note=f"undefined in {missing:.1%} of the resamples")
     if np.ptp(defined) <= 1e-12 * np.abs(defined).max():
