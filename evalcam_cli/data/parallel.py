@@ -11,6 +11,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from types import FrameType
 from typing import TypeVar
 
 from evalcam_cli.errors import MachineError
@@ -130,14 +131,36 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 def _submit(
     pool: ProcessPoolExecutor, job: Callable[[Path], Result], root: Path, chunk: _Chunk
 ) -> Future[list[Result]]:
-    """Start a chunk; a worker born here inherits the signal mask, so that Ctrl-C reaches the parent alone."""
-    if not hasattr(signal, "pthread_sigmask"):
+    with _signals_held():
         return pool.submit(_run, job, root, chunk)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let a worker be born in peace: a signal is answered when the block ends, and the worker never sees Ctrl-C.
+
+    A worker inherits the signal mask. The parent needs more than the mask, for a signal that reaches one of its other
+    threads still runs the handler in the main one.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    for number in handlers:
+        signal.signal(number, lambda *signalled: caught.append(signalled))
     try:
-        return pool.submit(_run, job, root, chunk)
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for signalled, frame in caught[:1]:
+            handler = handlers[signal.Signals(signalled)]
+            if callable(handler):
+                handler(signalled, frame)
 
 
 def _start_worker(stop: Event) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evalcam_cli.data.disk import inside, nfc
+from evalcam_cli.data.disk import FILE, DiskIndex, inside, nfc
 from evalcam_cli.data.samples import SETS, Sample, Split, sorted_classes
 from evalcam_cli.data.tables import Table, read_table
 from evalcam_cli.errors import DataError, UsageError
@@ -36,10 +36,14 @@ def json_path(csv_path: Path) -> Path:
     return csv_path.with_suffix(".json")
 
 
-def fingerprint(samples: Sequence[Sample], extra_columns: Sequence[str] = ()) -> str:
-    """SHA-256, hexadecimal, of the split's CSV with its paths in NFC: the same on every machine."""
+def fingerprint(samples: Sequence[Sample]) -> str:
+    """SHA-256, hexadecimal, of the split's CSV with its paths in NFC: the same on every machine.
+
+    Of further columns the cells count, not the names; without such columns, and with all paths in NFC, it is the
+    SHA-256 of the file.
+    """
     composed = [sample.at(nfc(sample.path)) for sample in samples]
-    return hashlib.sha256(_csv(composed, extra_columns)).hexdigest()
+    return hashlib.sha256(_csv(composed, ())).hexdigest()
 
 
 def _csv(samples: Sequence[Sample], extra_columns: Sequence[str]) -> bytes:
@@ -63,7 +67,7 @@ def _json(split: Split) -> bytes:
         "ratios": None if split.ratios is None else list(split.ratios),
         "folds": split.folds,
         "counts": split.counts(),
-        "fingerprint": fingerprint(split.samples, split.extra_columns),
+        "fingerprint": fingerprint(split.samples),
         "left_out": [{"path": path, "reason": reason} for path, reason in split.left_out],
     }
     return json_text(facts).encode("utf-8", "surrogateescape")
@@ -92,7 +96,7 @@ def read_split(path: Path, *, root: Path | None = None) -> tuple[Split, bool]:
     if not samples:
         raise DataError(f"{table.place} lists no images")
     folds = _folds(table, samples, facts)
-    edited = facts.get("fingerprint") != fingerprint(samples, extra_columns)
+    edited = facts.get("fingerprint") != fingerprint(samples)
     recorded = tuple(facts.get("classes", ()))
     split = Split(
         root=root,
@@ -223,6 +227,22 @@ def _folds(table: Table, samples: Sequence[Sample], facts: dict[str, Any]) -> in
         empty = sorted(set(range(folds)) - used)
         raise DataError(f"{table.place} has no images in fold {', '.join(map(str, empty))} of {folds}")
     return folds
+
+
+def located(split: Split) -> tuple[list[Sample], list[str]]:
+    """The samples under their names on this disk, and the paths of those that are no regular files here.
+
+    A name that is absent stands for the file whose name has an equal NFC form.
+    """
+    index = DiskIndex(split.root)
+    found, missing = [], []
+    for sample in split.samples:
+        path, kind = index.find(sample.path)
+        if kind == FILE:
+            found.append(sample.at(path))
+        else:
+            missing.append(f"{path} ({kind})" if kind else path)
+    return found, missing
 
 
 def is_split_file(path: Path) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evalcam_cli.config import RunConfig
-from evalcam_cli.data.disk import FILE, DiskIndex, nfc, walk
+from evalcam_cli.data.disk import FILE, nfc, walk
 from evalcam_cli.data.groups import with_groups
 from evalcam_cli.data.identity import Identity, hash_files, identify
 from evalcam_cli.data.images import is_candidate
@@ -14,7 +14,7 @@ from evalcam_cli.data.leakage import GROUP, Leak, find_crossings, find_leaks
 from evalcam_cli.data.listing import Listing, list_samples
 from evalcam_cli.data.manifest import read_manifest
 from evalcam_cli.data.samples import SETS, Sample, Split, sorted_classes
-from evalcam_cli.data.split_file import is_split_file, json_path, read_split, recorded_classes, write_split
+from evalcam_cli.data.split_file import is_split_file, json_path, located, read_split, recorded_classes, write_split
 from evalcam_cli.data.splitting import assign, units
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.files import refuse_inside
@@ -236,7 +236,7 @@ def load_split(
         )
         if recorded and recorded != split.classes:
             notes.warn(f"its classes are now {listed(split.classes, 8)}")
-    found, missing = _located(split)
+    found, missing = located(split)
     _refuse_lost(missing, len(split.samples), "are not there", split.root)
     images = read_images(split.root, found, config, report_beside, progress, notes)
     recorded_hashes = {sample.path: sample.sha256 for sample in found}
@@ -246,19 +246,6 @@ def load_split(
         images = settle_leaks(images, config, find_crossings if split.folds else find_leaks, report_beside, notes)
     split = replace(split, samples=images.samples, left_out=split.left_out + images.left_out)
     return PreparedSplit(split, images.identities, tuple(notes))
-
-
-def _located(split: Split) -> tuple[list[Sample], list[str]]:
-    """The samples under their names on this disk, and the paths of those that are no regular files here."""
-    index = DiskIndex(split.root)
-    found, missing = [], []
-    for sample in split.samples:
-        path, kind = index.find(sample.path)
-        if kind == FILE:
-            found.append(sample.at(path))
-        else:
-            missing.append(f"{path} ({kind})" if kind else path)
-    return found, missing
 
 
 def _refuse_lost(paths: Sequence[str], total: int, what: str, root: Path) -> None:
@@ -298,7 +285,7 @@ def check_split(path: Path, *, data: Path | None, config: RunConfig, progress: P
         DataError: The file is no split.
     """
     split, _ = read_split(path, root=data)
-    found, missing = _located(split)
+    found, missing = located(split)
     paths = [sample.path for sample in found]
     identities, unreadable = identify(split.root, paths, max_pixels=config.data.max_pixels, progress=progress)
     hashes = hash_files(split.root, list(unreadable)) | {path: same.sha256 for path, same in identities.items()}
