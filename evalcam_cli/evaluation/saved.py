@@ -23,7 +23,7 @@ METRICS_NAME = "metrics.json"
 
 _OWN_COLUMNS = ("path", "subset", "group", "target", "predicted", "correct", "confidence")
 _LOOKS_LIKE_SCORE = re.compile(r"(?i)(p|probs?|proba|probability|logits?|scores?)[ _.\-:/]+(.+)")
-_SUM_TOLERANCE = 1e-3
+_SUM_TOLERANCE = 1e-3 + 1e-9  # 0.999 as a sum of rounded numbers is 1 within 0.001
 _RANGE_TOLERANCE = 1e-6
 
 
