@@ -71,7 +71,10 @@ def _matrix(confusion: NDArray[np.int64], names: Names) -> Figure:
             in_layout=False,  # inside the axes anyway; measuring hundreds of them takes seconds
         )
     truths = [f"{label} (n={total})" for label, total in zip(names.labels, support[:, 0], strict=True)]
-    axes.set_xticks(range(k), names.labels, rotation=45, ha="right", rotation_mode="anchor")
+    if room > 0.08 * 4:
+        axes.set_xticks(range(k), names.labels, rotation=45, ha="right", rotation_mode="anchor")
+    else:
+        axes.set_xticks(range(k), names.labels)
     axes.set_yticks(range(k), truths)
     names.letter([*axes.get_xticklabels(), *axes.get_yticklabels()])
     axes.set_xlabel("predicted class")
@@ -131,10 +134,10 @@ def plot_roc(predictions: Predictions, metrics: Metrics) -> bytes:
     """ROC curves, one class against the rest; of two classes the positive one, of many the worst and the average."""
     with own_style():
         names = drawn_names(metrics.classes)
-        figure = new_figure(6.4, 6.0)
+        chosen = _chosen(metrics, "roc_auc")
+        figure = new_figure(6.4, 5.9 + 0.2 * (len(chosen) + 2))
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 4)), label="chance")
-        chosen = _chosen(metrics, "roc_auc")
         if len(metrics.classes) > _CURVES:
             _plot_macro_roc(axes, predictions, metrics)
         for index, (colour, dashes) in zip(chosen, _line_styles(), strict=False):
@@ -173,10 +176,10 @@ def plot_precision_recall(predictions: Predictions, metrics: Metrics) -> bytes:
     """Precision over recall as steps, without interpolation, with what guessing gives (the share of the class)."""
     with own_style():
         names = drawn_names(metrics.classes)
-        figure = new_figure(6.4, 6.0)
+        chosen = _chosen(metrics, "average_precision")
+        figure = new_figure(6.4, 5.9 + 0.2 * (len(chosen) + 1))
         axes = figure.add_subplot()
         n = metrics.n
-        chosen = _chosen(metrics, "average_precision")
         for index, (colour, dashes) in zip(chosen, _line_styles(), strict=False):
             entry = metrics.per_class[metrics.classes[index]]
             curve = precision_recall_curve(predictions.probabilities[:, index], predictions.targets == index)
@@ -226,7 +229,8 @@ def plot_calibration(predictions: Predictions, metrics: Metrics) -> bytes:
         bars = lower.bar(bins.edges[:-1], bins.counts, width=1 / len(bins.counts), align="edge", color=COLOURS[4])
         lower.bar_label(bars, [str(count) if count else "" for count in bins.counts], fontsize=7, padding=1)
         lower.set(xlabel="confidence (probability of the predicted class)", ylabel="images")
-        lower.set_ylim(0, 1.25 * bins.counts.max())
+        lower.set_ylim(0, 1.3 * bins.counts.max())
+        lower.yaxis.set_major_locator(MaxNLocator(nbins=3, integer=True))
         figure.legend(loc="outside lower center", fontsize=9, ncols=2, frameon=False)
         return png_bytes(figure)
 
@@ -334,7 +338,14 @@ def _column(rows: Sequence[Mapping[str, object]], name: str) -> Floats:
 def _line(axes: Axes, epochs: Floats, values: Floats, label: str, colour: str) -> None:
     """A line with dots, so that a single epoch shows too; nothing where there are no values."""
     if np.isfinite(values).any():
-        axes.plot(epochs, values, color=colour, label=label, marker="o", markersize=3 if len(epochs) < 60 else 0)
+        axes.plot(
+            epochs,
+            values,
+            color=colour,
+            label=label,
+            marker="o",
+            markersize=5 if len(epochs) < 5 else 3 if len(epochs) < 60 else 0,
+        )
 
 
 def _best_epoch(epochs: Floats, losses: Floats) -> float | None:
