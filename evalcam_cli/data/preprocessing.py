@@ -1,4 +1,4 @@
-"""One way from an image to the square that the model sees, and back: used by training, evaluation and Grad-CAM alike."""
+"""One way from an image to the square that the model sees, and back; training, evaluation and Grad-CAM share it."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -10,7 +10,7 @@ from evalcam_cli.data.listing import list_samples
 from evalcam_cli.data.samples import Sample, Split
 from evalcam_cli.data.split_file import read_split
 from evalcam_cli.errors import DataError, UsageError
-from evalcam_cli.text import counted, listed, shown
+from evalcam_cli.text import counted, shown
 
 log = logging.getLogger("evalcam")
 

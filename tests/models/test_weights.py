@@ -15,6 +15,9 @@ from evalcam_cli.models.architectures import build_model
 from evalcam_cli.models.weights import fit_weights, imagenet_weights, read_weights
 
 
+SPARSE = torch.sparse_coo_tensor([[0]], [1.0], (4,), check_invariants=True)
+
+
 @pytest.fixture(scope="module")
 def state() -> dict[str, Tensor]:
     torch.manual_seed(1)
@@ -113,13 +116,11 @@ def test_the_canary_sings_when_the_file_is_loaded_the_unsafe_way(tmp_path: Path)
     assert (tmp_path / "canary").exists()
 
 
-@pytest.mark.parametrize(
-    "value", [[1, 2], {}, {"a": 3}, torch.ones(2), {"a": torch.sparse_coo_tensor([[0]], [1.0], (4,), check_invariants=True)}]
-)
+@pytest.mark.parametrize("value", [[1, 2], {}, {"a": 3}, torch.ones(2), {"a": SPARSE}])
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, value: object) -> None:
     torch.save(value, tmp_path / "w.pt")
 
-    with pytest.raises(CheckpointError, match="save `model.state_dict"):
+    with pytest.raises(CheckpointError, match="no state dict|other things"):
         read_weights(tmp_path / "w.pt")
 
 

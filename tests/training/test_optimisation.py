@@ -1,5 +1,7 @@
 """Which weights move, how, and how fast."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -18,7 +20,7 @@ def test_the_rate_rises_linearly_and_falls_along_a_cosine_to_zero() -> None:
     assert rates[10] == pytest.approx(1.0)
     assert rates[30] == pytest.approx(0.5)  # half of the way down after half of the 40 steps
     assert 0 < rates[-1] < 0.01
-    assert all(later <= earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(rates[10:]))
 
 
 def test_a_constant_schedule_stays_after_the_warm_up() -> None:
