@@ -18,7 +18,17 @@ def wanted(totals: Counts, weights: Counts) -> Counts:
     return np.asarray(np.maximum(totals[:, None] * weights, np.where(weights > 0, weights.sum(), 0)))
 
 
-def place_large(kinds: Counts, kind_of: Counts, wanted: Counts, weights: Counts, stock: Counts) -> None:
+def cost(kinds: Counts, stock: Counts, weights: Counts) -> tuple[int, int]:
+    """How many classes are absent somewhere, and the squared deviation from the shares; lower is better."""
+    counts = kinds.T @ stock
+    excess = counts * weights.sum() - wanted(counts.sum(axis=1), weights)
+    absent = int((counts[:, weights > 0] == 0).sum())
+    return absent, sum(value**2 for value in excess[:, weights > 0].ravel().tolist())  # exceeds 64 bits
+
+
+def place_large(
+    kinds: Counts, kind_of: Counts, wanted: Counts, weights: Counts, stock: Counts, coarseness: int = 0
+) -> None:
     """Put units of several images, the largest first, where the squared deviation of the counts grows least.
 
     Args:
@@ -27,13 +37,14 @@ def place_large(kinds: Counts, kind_of: Counts, wanted: Counts, weights: Counts,
         wanted: As from `wanted`.
         weights: (P,) of the parts.
         stock: (T, P) units of each kind in each part; changed.
+        coarseness: Sizes that agree but for this many binary digits count as equal, which gives other beginnings.
     """
     sizes = kinds.sum(axis=1)[kind_of]
     excess = -wanted
     parts = np.flatnonzero(weights)
-    for unit in np.argsort(-sizes, kind="stable"):
-        if sizes[unit] < 2:
-            return
+    for unit in np.argsort(-(sizes >> coarseness), kind="stable"):
+        if sizes[unit] == 1:
+            continue
         images = kinds[kind_of[unit]]
         part = parts[(images @ excess)[parts].argmin()]
         excess[:, part] += images * weights.sum()

@@ -16,6 +16,7 @@ from evalcam_cli.text import counted, shown
 
 Counts = NDArray[np.int64]
 _WHOLE = 1_000_000  # shares are kept as millionths, so that no rounding of floats can differ between machines
+_MANY = 5_000  # units, beyond which one beginning is good enough
 
 
 def units(samples: Sequence[Sample], identities: Mapping[str, Identity] | None = None) -> list[list[int]]:
@@ -133,21 +134,27 @@ def _refuse_absent(table: Counts, placed: Sequence[int], classes: Sequence[str],
 
 
 def _place(table: Counts, weights: Counts) -> list[int]:
-    """The part of each unit (rows: images per class)."""
+    """The part of each unit (rows: images per class): the best of several beginnings, each improved."""
     kinds, kind_of = np.unique(table, axis=0, return_inverse=True)
     kind_of = kind_of.reshape(-1)
-    totals = table.sum(axis=0)
+    largest = int(kinds.sum(axis=1).max())
+    beginnings = 1 if largest == 1 or len(table) > _MANY else largest.bit_length()
+    stocks = [_stock(kinds, kind_of, table.sum(axis=0), weights, coarseness) for coarseness in range(beginnings)]
+    return _handed_out(kind_of, min(stocks, key=lambda stock: balancing.cost(kinds, stock, weights)))
+
+
+def _stock(kinds: Counts, kind_of: Counts, totals: Counts, weights: Counts, coarseness: int) -> Counts:
+    """(T, P) units of each kind in each part."""
+    stock = np.zeros((len(kinds), len(weights)), np.int64)
+    balancing.place_large(kinds, kind_of, balancing.wanted(totals, weights), weights, stock, coarseness)
     targets = class_targets(totals, weights)
     single = np.flatnonzero(kinds.sum(axis=1) == 1)
-    stock = np.zeros((len(kinds), len(weights)), np.int64)  # units of each kind in each part
-    balancing.place_large(kinds, kind_of, balancing.wanted(totals, weights), weights, stock)
     for kind in single:
         label = int(kinds[kind].argmax())
-        held = kinds[:, label] @ stock
-        stock[kind] = _fill(targets[label] - held, int((kind_of == kind).sum()), weights)
+        stock[kind] = _fill(targets[label] - kinds[:, label] @ stock, int((kind_of == kind).sum()), weights)
     if len(single) < len(kinds):
         balancing.improve(kinds, stock, totals, weights)
-    return _handed_out(kind_of, stock)
+    return stock
 
 
 def _handed_out(kind_of: Counts, stock: Counts) -> list[int]:
