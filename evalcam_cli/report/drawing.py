@@ -23,6 +23,9 @@ _DPI = 120
 _WIDEST = 26
 """Width of a drawn name in columns of half a Chinese character; longer names lose their middle."""
 
+_ADDED = "…→ 0123456789 (n=) AUC: average precision [.,] mean of classes guessing the share"
+"""What is drawn in one text with names."""
+
 
 @contextlib.contextmanager
 def own_style() -> Iterator[None]:
@@ -74,8 +77,8 @@ class Names:
 
 def drawn_names(classes: Sequence[str]) -> Names:
     """Names short enough to draw, still all different, with a font that has them."""
-    labels, font, legend = display_names(classes)
-    short = [shortened(label) for label in labels]
+    labels, font, legend = display_names([*classes, _ADDED])  # one font for the names and what is put around them
+    short = [shortened(label) for label in labels[: len(classes)]]
     unique = [label if short.count(label) == 1 else f"{index}: {label}" for index, label in enumerate(short)]
     return Names(tuple(unique), font, legend)
 
