@@ -106,4 +106,5 @@ def print_evaluation(evaluation: "Evaluation") -> None:
     write_table(METRICS_HEADER, metrics_table_rows(evaluation.metrics), title=title)
     write_table(CLASS_HEADER, class_table_rows(evaluation.metrics))
     for gate in evaluation.gates:
-        write_out(gate.line)
+        if gate.passed:  # a missed one is the error that the command ends with
+            write_out(gate.line)

@@ -11,10 +11,10 @@ import numpy as np
 from evalcam_cli.config import RunConfig
 from evalcam_cli.data.identity import Identity, identify
 from evalcam_cli.errors import DataError, GateError, UsageError
-from evalcam_cli.evaluation.gates import Gate, GateResult, check_gates, parse_gate
+from evalcam_cli.evaluation.gates import Gate, GateResult, check_gates, parse_gate, refuse_unknown
 from evalcam_cli.evaluation.metrics import Metrics, compute_metrics
 from evalcam_cli.evaluation.predictions import Predictions
-from evalcam_cli.evaluation.saved import read_predictions
+from evalcam_cli.evaluation.saved import read_predictions, stored_positive
 from evalcam_cli.files import output_folder
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.report.evaluation import metrics_document, write_evaluation
@@ -77,6 +77,9 @@ def evaluate(config: RunConfig, request: EvaluateRequest, progress: Progress = s
     gates = _gates(config)
     if request.predictions is not None:
         predictions = read_predictions(request.predictions)
+        positive = config.evaluate.positive or stored_positive(request.predictions)
+        config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"positive": positive})})
+        refuse_unknown(gates, predictions.classes)
         source = {"predictions": str(request.predictions.absolute())}
         return _report(config, request, [(None, predictions)], gates, source, _named_subset(predictions))
     if request.ckpt is None:
