@@ -14,8 +14,8 @@ _CELLS = 4_000_000  # size of the largest intermediate array
 
 
 def wanted(totals: Counts, weights: Counts) -> Counts:
-    """(K, P) the exact share of each class in each part, times the sum of weights; at least one image where any."""
-    return np.asarray(np.maximum(totals[:, None] * weights, np.where(weights > 0, weights.sum(), 0)))
+    """(K, P) the exact share of each class in each part, times the sum of weights."""
+    return np.asarray(totals[:, None] * weights)
 
 
 def cost(kinds: Counts, stock: Counts, weights: Counts) -> tuple[int, int]:
@@ -26,29 +26,24 @@ def cost(kinds: Counts, stock: Counts, weights: Counts) -> tuple[int, int]:
     return absent, sum(value**2 for value in excess[:, weights > 0].ravel().tolist())  # exceeds 64 bits
 
 
-def place_large(
-    kinds: Counts, kind_of: Counts, wanted: Counts, weights: Counts, stock: Counts, coarseness: int = 0
-) -> None:
-    """Put units of several images, the largest first, where the squared deviation of the counts grows least.
+def place(kinds: Counts, kind_of: Counts, totals: Counts, weights: Counts) -> Counts:
+    """(T, P) units of each kind in each part, each put where the squared deviation of the counts grows least.
 
     Args:
         kinds: (T, K) images per class of each kind.
-        kind_of: (U,) kind of each unit, in random order, which decides between equals.
-        wanted: As from `wanted`.
+        kind_of: (U,) kind of each unit, in the order in which they are placed.
+        totals: (K,) images per class, of these units and all others.
         weights: (P,) of the parts.
-        stock: (T, P) units of each kind in each part; changed.
-        coarseness: Sizes that agree but for this many binary digits count as equal, which gives other beginnings.
     """
-    sizes = kinds.sum(axis=1)[kind_of]
-    excess = -wanted
+    stock = np.zeros((len(kinds), len(weights)), np.int64)
+    excess = -wanted(totals, weights)
     parts = np.flatnonzero(weights)
-    for unit in np.argsort(-(sizes >> coarseness), kind="stable"):
-        if sizes[unit] == 1:
-            continue
-        images = kinds[kind_of[unit]]
-        part = parts[(images @ excess)[parts].argmin()]
-        excess[:, part] += images * weights.sum()
-        stock[kind_of[unit], part] += 1
+    whole = weights.sum()
+    for kind in kind_of.tolist():
+        part = parts[(kinds[kind] @ excess)[parts].argmin()]
+        excess[:, part] += kinds[kind] * whole
+        stock[kind, part] += 1
+    return stock
 
 
 def improve(kinds: Counts, stock: Counts, totals: Counts, weights: Counts) -> None:

@@ -134,7 +134,10 @@ def leak_sentences(samples: Sequence[Sample], leaks: Sequence[Leak]) -> list[str
     found = Counter((leak.set, leak.other_set, leak.kind == GROUP) for leak in leaks)
     sentences = []
     for (name, other, by_group), count in sorted(found.items(), key=lambda item: (item[0][2], item[0])):
-        kin = "share a group with" if by_group else "are pixel copies of"
+        several = (
+            ("share a group with", "shares a group with") if by_group else ("are pixel copies of", "is a pixel copy of")
+        )
+        kin = several[count == 1]
         others = {"train": "training images", "test": "test images"}.get(other, "other images")
         sentences.append(f"{count:,} of {counted(sizes[name], f'{name} image')} {kin} {others}")
     return sentences

@@ -16,7 +16,7 @@ from evalcam_cli.text import counted, shown
 
 Counts = NDArray[np.int64]
 _WHOLE = 1_000_000  # shares are kept as millionths, so that no rounding of floats can differ between machines
-_MANY = 5_000  # units, beyond which one beginning is good enough
+_MANY, _FEW = 5_000, 50  # units, beyond which one beginning, or a few, are good enough
 
 
 def units(samples: Sequence[Sample], identities: Mapping[str, Identity] | None = None) -> list[list[int]]:
@@ -137,22 +137,33 @@ def _place(table: Counts, weights: Counts) -> list[int]:
     """The part of each unit (rows: images per class): the best of several beginnings, each improved."""
     kinds, kind_of = np.unique(table, axis=0, return_inverse=True)
     kind_of = kind_of.reshape(-1)
-    largest = int(kinds.sum(axis=1).max())
-    beginnings = 1 if largest == 1 or len(table) > _MANY else largest.bit_length()
-    stocks = [_stock(kinds, kind_of, table.sum(axis=0), weights, coarseness) for coarseness in range(beginnings)]
+    totals = table.sum(axis=0)
+    stocks = [_stock(kinds, kind_of, totals, weights, order) for order in _orders(table.sum(axis=1))]
     return _handed_out(kind_of, min(stocks, key=lambda stock: balancing.cost(kinds, stock, weights)))
 
 
-def _stock(kinds: Counts, kind_of: Counts, totals: Counts, weights: Counts, coarseness: int) -> Counts:
+def _orders(sizes: Counts) -> list[Counts]:
+    """Orders in which units of several images may be placed: the largest first, and others where that costs little."""
+    several = np.flatnonzero(sizes > 1)
+    if not len(several) or len(sizes) > _MANY:
+        return [several[np.argsort(-sizes[several], kind="stable")]]
+    digits = int(sizes.max()).bit_length()
+    turns = 8 if len(sizes) <= _FEW else 1
+    return [
+        (rolled := np.roll(several, turn * len(several) // turns))[np.argsort(-(sizes[rolled] >> digit), kind="stable")]
+        for digit in range(digits)
+        for turn in range(turns)
+    ]
+
+
+def _stock(kinds: Counts, kind_of: Counts, totals: Counts, weights: Counts, order: Counts) -> Counts:
     """(T, P) units of each kind in each part."""
-    stock = np.zeros((len(kinds), len(weights)), np.int64)
-    balancing.place_large(kinds, kind_of, balancing.wanted(totals, weights), weights, stock, coarseness)
+    stock = balancing.place(kinds, kind_of[order], totals, weights)
     targets = class_targets(totals, weights)
-    single = np.flatnonzero(kinds.sum(axis=1) == 1)
-    for kind in single:
+    for kind in np.flatnonzero(kinds.sum(axis=1) == 1):
         label = int(kinds[kind].argmax())
         stock[kind] = _fill(targets[label] - kinds[:, label] @ stock, int((kind_of == kind).sum()), weights)
-    if len(single) < len(kinds):
+    if len(order):
         balancing.improve(kinds, stock, totals, weights)
     return stock
 

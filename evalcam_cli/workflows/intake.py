@@ -1,6 +1,7 @@
 """Images taken in: decoded, and cleared of leaks or refused, with a report of everything that is wrong."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -133,13 +134,20 @@ def write_report(beside: Path | None, name: str, header: Sequence[str], rows: Se
     if beside is None:
         return ""
     path = beside.parent / name
-    if path.is_symlink() or path.exists():
-        first = path.open("rb").readline(1000).rstrip(b"\r\n") if path.is_file() and not path.is_symlink() else b""
-        if first != ",".join(header).encode():
-            raise UsageError(f"{shown(path.absolute())} is there already and evalcam did not write it; move it away")
+    own = path.is_file() and not path.is_symlink() and _first_line(path) == ",".join(header)
+    if os.path.lexists(path) and not own:
+        raise UsageError(f"{shown(path.absolute())} is there already and evalcam did not write it; move it away")
     make_folder(path)
     write_csv(path, header, rows)
     return shown(path.absolute())
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return stream.readline(1000).decode(errors="replace").rstrip("\r\n")
+    except OSError:
+        return ""
 
 
 def make_folder(path: Path) -> None:

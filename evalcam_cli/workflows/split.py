@@ -266,15 +266,10 @@ class SplitCheck:
     """Paths whose bytes are not those recorded."""
     added: tuple[str, ...]
     """Images in the data folder (or its manifest) that the split neither lists nor left out."""
-    crossing_groups: tuple[Leak, ...]
-    """Images in another set or fold than the first image of their group."""
-    crossing_copies: tuple[Leak, ...]
-    """Images in another set or fold than the first copy of them."""
-
-    @property
-    def holds(self) -> bool:
-        """Nothing is wrong; added images are no fault of the split."""
-        return not (self.missing or self.changed or self.crossing_groups or self.crossing_copies)
+    crossing_groups: tuple[str, ...]
+    """Images in another set or fold than the first image of their group, as `a.png (test) and b.png (train)`."""
+    crossing_copies: tuple[str, ...]
+    """Images in another set or fold than the first copy of them, likewise."""
 
 
 def check_split(path: Path, *, data: Path | None, config: RunConfig, progress: Progress = silent) -> SplitCheck:
@@ -295,9 +290,13 @@ def check_split(path: Path, *, data: Path | None, config: RunConfig, progress: P
         missing=tuple(missing),
         changed=tuple(changed),
         added=tuple(_added(split, data)),
-        crossing_groups=tuple(leak for leak in crossings if leak.kind == GROUP),
-        crossing_copies=tuple(leak for leak in crossings if leak.kind != GROUP),
+        crossing_groups=tuple(_pair(leak) for leak in crossings if leak.kind == GROUP),
+        crossing_copies=tuple(_pair(leak) for leak in crossings if leak.kind != GROUP),
     )
+
+
+def _pair(leak: Leak) -> str:
+    return f"{leak.path} ({leak.set}) and {leak.other} ({leak.other_set})"
 
 
 def _added(split: Split, data: Path | None) -> list[str]:

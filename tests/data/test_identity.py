@@ -1,4 +1,6 @@
 import hashlib
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +116,39 @@ def test_an_exception_in_the_parent_ends_the_workers(tmp_path: Path) -> None:
         identify(tmp_path, paths, max_pixels=100, jobs=2, progress=interrupt)
 
     assert identify(tmp_path, paths, max_pixels=100, jobs=2)[1] == {}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX only")
+def test_ctrl_c_ends_all_processes_with_one_traceback(tmp_path: Path) -> None:
+    make_images(tmp_path, 200)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from evalcam_cli.data.identity import identify\n"
+        "def tell(task, done, total, note=''):\n"
+        "    if done: print('reading', flush=True)\n"
+        "if __name__ == '__main__':\n"
+        "    paths = [f'{number % 200}.png' for number in range(100_000)]\n"
+        "    identify(Path(sys.argv[1]), paths, max_pixels=100, jobs=2, progress=tell)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        assert process.stdout is not None
+        process.stdout.readline()
+
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=30)  # returns when the last process has closed the pipes
+
+    assert process.returncode == -signal.SIGINT
+    assert errors.count("Traceback") == 1
+    assert errors.rstrip().endswith("KeyboardInterrupt")
 
 
 def test_the_data_side_needs_no_torch() -> None:

@@ -59,9 +59,9 @@ def test_the_sentences_count_each_pair_of_sets() -> None:
     )
 
     assert leak_sentences(samples, find_leaks(samples, identities)) == [
-        "1 of 3 test images are pixel copies of training images",
-        "1 of 1 val image are pixel copies of test images",
-        "1 of 3 test images share a group with training images",
+        "1 of 3 test images is a pixel copy of training images",
+        "1 of 1 val image is a pixel copy of test images",
+        "1 of 3 test images shares a group with training images",
     ]
 
 

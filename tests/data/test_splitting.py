@@ -183,8 +183,8 @@ def test_small_cases_are_nearly_as_good_as_brute_force() -> None:
 
         gaps.append(deviation(samples, divided(samples, shares), shares) - best)
 
-    assert sum(gap < 1e-9 for gap in gaps) >= 34
-    assert max(gaps) < 2
+    assert sum(gap < 1e-9 for gap in gaps) >= 38  # of 40
+    assert max(gaps) < 3
 
 
 def test_grouped_folds_are_no_worse_than_scikit_learns() -> None:
