@@ -118,6 +118,7 @@ def decode(stream: BinaryIO, path: Path, max_pixels: int) -> Image.Image:
         try:
             with Image.open(stream, formats=FORMATS) as image:
                 _check_limits(image, max_pixels)
+                _scale_transparent_colour(image)
                 image.load()
                 return _upright(_to_rgb(image), image)
         except _RefusedError as refused:
@@ -136,6 +137,18 @@ def _check_limits(image: Image.Image, max_pixels: int) -> None:
         raise _RefusedError(f"{width}x{height} pixels, more than data.max_pixels = {max_pixels:,}")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise _RefusedError(f"{width}x{height} pixels, an aspect beyond {MAX_ASPECT}:1")
+
+
+def _scale_transparent_colour(image: Image.Image) -> None:
+    """Bring the transparent colour of a PNG to 8 bits, as Pillow brings the pixels but not that colour."""
+    colour = image.info.get("transparency")
+    if image.format != "PNG" or colour is None:
+        return
+    depth = {tile.args for tile in getattr(image, "tile", [])}
+    if isinstance(colour, int) and depth & {"L;2", "L;4"}:
+        image.info["transparency"] = colour * (85 if "L;2" in depth else 17)
+    elif isinstance(colour, tuple) and "RGB;16B" in depth:
+        image.info["transparency"] = tuple(channel >> 8 for channel in colour)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

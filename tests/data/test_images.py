@@ -38,12 +38,15 @@ def reason(path: Path, limit: int = LIMIT) -> str:
     return caught.value.reason
 
 
-def png_with_header(width: int, height: int, data: bytes) -> bytes:
+def png(width: int, height: int, data: bytes, *, bits: int = 8, colour: int = 0, transparent: bytes = b"") -> bytes:
+    """A PNG byte by byte; `colour` is 0 for grey and 2 for RGB."""
+
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    alpha = chunk(b"tRNS", transparent) if transparent else b""
+    return b"\x89PNG\r\n\x1a\n" + header + alpha + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 TURNS = {  # how a picture must be stored so that the orientation restores it
@@ -162,6 +165,24 @@ def test_a_transparent_colour_becomes_white(tmp_path: Path, image: Image.Image, 
     assert (pixels(saved(tmp_path / "x.png", image, **options)) == 255).all()
 
 
+@pytest.mark.parametrize(("bits", "row"), [(2, b"\0\x1b"), (4, b"\0\x01\x23")])
+def test_a_transparent_grey_of_few_bits_becomes_white(tmp_path: Path, bits: int, row: bytes) -> None:
+    """The samples of the row are 0, 1, 2, 3, of which 1 is transparent."""
+    transparent = struct.pack(">H", 1)
+    (tmp_path / "x.png").write_bytes(png(4, 1, zlib.compress(row), bits=bits, transparent=transparent))
+
+    step = 255 // (2**bits - 1)
+    assert pixels(tmp_path / "x.png")[0, :, 0].tolist() == [0, 255, 2 * step, 3 * step]
+
+
+def test_a_transparent_colour_of_16_bits_becomes_white(tmp_path: Path) -> None:
+    row = zlib.compress(b"\0" + struct.pack(">6H", 1000, 2000, 3000, 65535, 0, 257))
+    transparent = struct.pack(">3H", 1000, 2000, 3000)
+    (tmp_path / "x.png").write_bytes(png(2, 1, row, bits=16, colour=2, transparent=transparent))
+
+    assert pixels(tmp_path / "x.png")[0].tolist() == [[255, 255, 255], [255, 0, 1]]
+
+
 def test_a_palette_with_alpha_is_flattened_without_a_warning(tmp_path: Path) -> None:
     path = saved(tmp_path / "x.png", picture().convert("P"), transparency=bytes(range(256)))
 
@@ -255,7 +276,7 @@ def test_a_line_of_50000_pixels_is_refused_and_100_to_1_is_not(tmp_path: Path) -
 
 
 def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
-    (tmp_path / "x.png").write_bytes(png_with_header(50_000, 50_000, bytes(1000)))
+    (tmp_path / "x.png").write_bytes(png(50_000, 50_000, bytes(1000)))
 
     assert "data.max_pixels" in reason(tmp_path / "x.png")
 
