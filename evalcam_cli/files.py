@@ -120,7 +120,9 @@ class OutputFolder:
         path = self.path / name
         if name not in self._written:
             if os.path.lexists(path):
-                raise UsageError(f"{shown(path.absolute())} is there already and evalcam did not write it; move it away")
+                raise UsageError(
+                    f"{shown(path.absolute())} is there already and evalcam did not write it; move it away"
+                )
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._lock.write(name.replace("\\", "\\\\").replace("\n", "\\n") + "\n")

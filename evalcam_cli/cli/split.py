@@ -49,7 +49,7 @@ def split(
             "seed": seed,
         },
     )
-    from evalcam_cli.workflows import split as workflow  # noqa: PLC0415
+    import evalcam_cli.workflows.split as workflow  # noqa: PLC0415
 
     place = options.data_path(data, settings)
     with screen(quiet=quiet) as view:
@@ -59,6 +59,7 @@ def split(
             return
         if place is None:
             raise UsageError("nothing to split: name DATA, or data.path in the config")
+        workflow.refuse_bad_out(out, overwrite=overwrite)
         prepared = workflow.make_split(
             place, settings, report_beside=out, explicit_ratios=ratios is not None, progress=view.progress
         )

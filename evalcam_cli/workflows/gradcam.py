@@ -170,7 +170,7 @@ def _subjects(config: RunConfig, request: GradCamRequest, loaded: LoadedClassifi
         labels = set(loaded.classifier.classes)
         stems = _stems([image.relative for image in named])
         found = [
-            _Subject(image.path, str(image.path), image.label if image.label in labels else "", stem)
+            _Subject(image.file, str(image.path), image.label if image.label in labels else "", stem)
             for image, stem in zip(named, stems, strict=True)
         ]
         return _said(found[:limit], len(found))

@@ -57,12 +57,13 @@ def predict(
         raise UsageError(f"{shown(out.absolute())} is there already; use --overwrite or another --out")
     found = {str(image.path): image for image in named_images(arguments)}
     loaded = load_classifier(weights, config)
-    _, unreadable = identify(Path(), list(found), max_pixels=config.data.max_pixels, progress=progress)
+    files = {path: str(image.file) for path, image in found.items()}
+    _, unreadable = identify(Path(), list(files.values()), max_pixels=config.data.max_pixels, progress=progress)
     settle_unreadable(unreadable, out, config.data.allow_unreadable)
-    paths = [path for path in found if path not in unreadable]
+    paths = [path for path in found if files[path] not in unreadable]
     classifier = loaded.classifier
     logits = compute_logits(
-        classifier.model, image_dataset(classifier, Path(), paths, config.data.max_pixels), device=classifier.device,
+        classifier.model, image_dataset(classifier, Path(), [files[path] for path in paths], config.data.max_pixels), device=classifier.device,
         batch_size=config.evaluate.batch_size, workers=worker_count(config.data.workers), progress=progress,
     )  # fmt: skip
     result = PredictResult(tuple(paths), classifier.classes, softmax(logits.astype(np.float64), axis=1), out)

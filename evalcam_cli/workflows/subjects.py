@@ -8,9 +8,9 @@ from pathlib import Path
 from evalcam_cli.data.images import is_candidate
 from evalcam_cli.data.listing import list_samples
 from evalcam_cli.data.samples import Sample, Split
-from evalcam_cli.data.split_file import read_split
+from evalcam_cli.data.split_file import located, read_split
 from evalcam_cli.errors import DataError, UsageError
-from evalcam_cli.text import counted, shown
+from evalcam_cli.text import counted, listed, shown
 
 log = logging.getLogger("evalcam")
 
@@ -39,11 +39,18 @@ def from_split(path: Path, *, data: Path | None, subset: str) -> Subjects:
 
 
 def _subset(split: Split, subset: str, path: Path) -> Subjects:
-    samples = split.subset(subset)
+    if split.folds and subset == "test" and not split.subset("test"):
+        raise DataError(f"{shown(path.absolute())} has folds and no test set; evaluate the run folders of its rounds")
+    here, missing = located(replace(split, samples=split.subset(subset)))
+    if missing:
+        raise DataError(
+            f"{len(missing):,} of {counted(len(split.subset(subset)), 'image')} are not under "
+            f"{shown(split.root.absolute())} ({listed(missing)});\nname the data folder here with --data"
+        )
+    samples = tuple(here)
     if not samples:
         there = ", ".join(f"{counted(sum(row.values()), 'image')} in {part}" for part, row in split.counts().items())
-        hint = "evaluate a fold with its run folder" if split.folds and subset != "test" else "choose another --subset"
-        raise DataError(f"{shown(path.absolute())} has no {subset} images ({there}); {hint}")
+        raise DataError(f"{shown(path.absolute())} has no {subset} images ({there}); choose another --subset")
     return Subjects(split.root, samples, subset, split.extra_columns)
 
 
@@ -53,7 +60,7 @@ def from_data(data: Path, subset: str | None) -> Subjects:
     Raises:
         DataError: There are no such images.
     """
-    listing = list_samples(data)
+    listing = list_samples(data, for_training=False)
     if subset is None:
         samples = tuple(replace(sample, set=sample.set or "all") for sample in listing.samples)
         return Subjects(listing.root, samples, "all", listing.extra_columns)
@@ -83,10 +90,16 @@ class NamedImage:
     """One image file named on the command line, or found in a folder named there."""
 
     path: Path
+    """As typed."""
     relative: str
     """To the folder it was found in, or its name; POSIX."""
     label: str = ""
     """The name of its class folder when an argument was a folder of class folders."""
+
+    @property
+    def file(self) -> Path:
+        """The file itself: a symbolic link that the user named is meant, unlike one that lies in a data folder."""
+        return self.path.resolve()
 
 
 def named_images(arguments: Sequence[Path]) -> list[NamedImage]:

@@ -107,7 +107,9 @@ def train_all_folds(config: RunConfig, request: TrainRequest, progress: Progress
 
 def _prepared(config: RunConfig, request: TrainRequest, progress: Progress) -> PreparedSplit:
     if request.split_file is not None:
-        return load_split(request.split_file, data=request.data, config=config, progress=progress)
+        return load_split(
+            request.split_file, data=request.data, config=config, report_beside=request.out, progress=progress
+        )
     if request.data is None:
         raise UsageError("nothing to train on: name DATA, --split FILE, or data.path in the config")
     return make_split(request.data, config, report_beside=request.out, progress=progress)

@@ -37,7 +37,7 @@ def dataset(folder: Path, *, augmented: bool = True) -> ImageDataset:
 def epoch_of(folder: Path, workers: int, epoch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     order = TrainingOrder([0, 1] * 5 + [0], batch_size=4, seed=3, balanced=False)
     order.epoch = epoch
-    return [tuple(batch) for batch in make_loader(dataset(folder), order, workers=workers, device=CPU)]  # type: ignore[misc]
+    return [tuple(batch) for batch in make_loader(dataset(folder), order, workers=workers, device=CPU)]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -82,7 +82,7 @@ def test_a_mirror_image_is_exact() -> None:
     quiet = {"rotate": 0.0, "translate": 0.0, "scale": 0.0, "brightness": 0.0, "contrast": 0.0}
     image = torch.arange(3 * 16 * 16, dtype=torch.int64).reshape(3, 16, 16).to(torch.uint8)
 
-    flipped = Augmentation(AugmentConfig(hflip=1.0, **quiet), (0, 0, 0))(image, keyed_generator(1))  # type: ignore[arg-type]
+    flipped = Augmentation(AugmentConfig(hflip=1.0, **quiet), (0, 0, 0))(image, keyed_generator(1))
 
     assert torch.equal(flipped, image.flip(-1))
 

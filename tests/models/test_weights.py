@@ -14,7 +14,7 @@ from evalcam_cli.errors import CheckpointError, MachineError
 from evalcam_cli.models.architectures import build_model
 from evalcam_cli.models.weights import fit_weights, imagenet_weights, read_weights
 
-SPARSE = torch.sparse_coo_tensor([[0]], [1.0], (4,), check_invariants=True)
+SPARSE = torch.sparse_coo_tensor(torch.tensor([[0]]), torch.tensor([1.0]), (4,), check_invariants=True)
 
 
 @pytest.fixture(scope="module")
