@@ -39,7 +39,19 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 TINY = (
-    "--set", "data.image_size=32", "--set", "train.batch_size=8", "--set", "data.workers=0", "--set", "evaluate.bootstrap=100",
-    "--set", "model.weights=none", "--set", "train.warmup_epochs=0", "--set", "train.lr=1e-3",
-)  # fmt: skip
+    "--set",
+    "data.image_size=32",
+    "--set",
+    "train.batch_size=8",
+    "--set",
+    "data.workers=0",
+    "--set",
+    "evaluate.bootstrap=100",
+    "--set",
+    "model.weights=none",
+    "--set",
+    "train.warmup_epochs=0",
+    "--set",
+    "train.lr=1e-3",
+)
 """Options of a run that takes about two seconds."""

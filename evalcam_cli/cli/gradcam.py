@@ -100,7 +100,7 @@ def print_explanations(rows: "Sequence[Explanation]", folder: Path) -> None:
         ]
         for row in rows[:_SHOWN]
     ]
-    write_table(["image", "class", "p", "peak x, y", "overlay"], table, left=2)
+    write_table(["image", "class", "p", "peak x, y", "overlay"], table, texts=(0, 1, 4))
     if len(rows) > _SHOWN:
         write_out(f"and {len(rows) - _SHOWN:,} more in explanations.csv")
     write_out(shown(folder))

@@ -45,7 +45,7 @@ def predict(
         write_json([dict(zip(result.header(), row, strict=True)) for row in rows])
         return
     write_table(
-        ["image", "predicted", "confidence"], [[row[0], row[1], f"{row[2]:.3f}"] for row in rows[:_SHOWN]], left=2
+        ["image", "predicted", "confidence"], [[row[0], row[1], f"{row[2]:.3f}"] for row in rows[:_SHOWN]], texts=(0, 1)
     )
     if len(rows) > _SHOWN:
         write_out(f"and {len(rows) - _SHOWN:,} more")

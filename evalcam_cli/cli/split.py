@@ -102,7 +102,7 @@ def _report_check(result: object, path: Path, *, json: bool) -> None:
         write_table(
             ["problem", "count", "first"],
             [[name, len(found), listed(found)] for name, found in problems.items()],
-            left=1,
+            texts=(0, 2),
         )
     if any(problems.values()):
         summary = ", ".join(f"{counted(len(found), 'entry')} {name}" for name, found in problems.items() if found)

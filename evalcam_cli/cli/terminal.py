@@ -23,8 +23,10 @@ def write_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=True, allow_nan=False, indent=1) + "\n")
 
 
-def write_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", left: int = 1) -> None:
-    """Print an aligned table to stdout; the first `left` columns are texts, the others are aligned to the right."""
+def write_table(
+    header: Sequence[str], rows: Sequence[Sequence[object]], *, title: str = "", texts: Sequence[int] = (0,)
+) -> None:
+    """Print an aligned table to stdout; the columns in `texts` are aligned to the left, numbers to the right."""
     # rich is loaded here: --help does not need it
     from rich import box  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
@@ -33,7 +35,7 @@ def write_table(header: Sequence[str], rows: Sequence[Sequence[object]], *, titl
 
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
     for index, name in enumerate(header):
-        table.add_column(Text(shown(name)), justify="left" if index < left else "right", overflow="fold")
+        table.add_column(Text(shown(name)), justify="left" if index in texts else "right", overflow="fold")
     for row in rows:
         table.add_row(*[Text(shown("" if cell is None else cell)) for cell in row])
     buffer = io.StringIO()

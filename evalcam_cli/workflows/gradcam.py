@@ -4,7 +4,7 @@ import io
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,7 +21,7 @@ from evalcam_cli.data.images import UnreadableImage, load_image
 from evalcam_cli.errors import UsageError
 from evalcam_cli.explain.gradcam import GradCamResult, find_layer, grad_cam
 from evalcam_cli.explain.requests import ClassRequest, choose_classes, parse_class, rectangular
-from evalcam_cli.files import OutputFolder, output_folder, read_json
+from evalcam_cli.files import OutputFolder, output_folder, read_csv, read_json
 from evalcam_cli.models.inference import Classifier
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.report.overlay import draw_overlay, peak, png_bytes
@@ -119,6 +119,9 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
             "checkpoint": loaded.place, "checkpoint_sha256": loaded.sha256, "images": len(chosen),
         }  # fmt: skip
         rows = _known_rows(folder, settings) if request.resume else []
+        if request.resume and (folder.path / _TABLE).exists():
+            log.info("%s is finished already: %s", shown(request.out), counted(len(rows), "map"))
+            return GradCamResultFiles(request.out, tuple(rows))
         if not (folder.path / _SETTINGS).exists():
             folder.write_json(_SETTINGS, settings)
         done = {row.path for row in rows}
@@ -139,6 +142,18 @@ def _cells(row: Explanation) -> tuple[object, ...]:
     return tuple(str(value).lower() if isinstance(value, bool) else value for value in astuple(row))
 
 
+def _from_cells(row: Sequence[str]) -> Explanation:
+    """The inverse of `_cells`, from texts."""
+    readers: dict[Any, Callable[[str], Any]] = {
+        int: int,
+        float: float,
+        bool: "true".__eq__,
+        int | None: lambda cell: int(cell) if cell else None,
+    }
+    values = [readers.get(entry.type, str)(cell) for entry, cell in zip(fields(Explanation), row, strict=True)]
+    return Explanation(*values)
+
+
 def _known_rows(folder: OutputFolder, settings: dict[str, Any]) -> list[Explanation]:
     """The rows of images that an interrupted run finished."""
     file = folder.path / _SETTINGS
@@ -149,6 +164,8 @@ def _known_rows(folder: OutputFolder, settings: dict[str, Any]) -> list[Explanat
             f"--resume: {shown(folder.path.absolute())} was begun with other images, classes, layer or checkpoint;\n"
             "use the same, or another --out"
         )
+    if (folder.path / _TABLE).exists():
+        return [_from_cells(row) for row in read_csv(folder.path / _TABLE)[1]]
     source = folder.path / _LEDGER
     lines = source.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if source.exists() else []
     rows = []

@@ -53,8 +53,7 @@ def predict(
         EvalcamError: As the exit codes say; then nothing is written.
     """
     refuse_inside(out, [path for path in arguments if path.is_dir()])
-    if out.exists() and not overwrite:
-        raise UsageError(f"{shown(out.absolute())} is there already; use --overwrite or another --out")
+    _refuse_taken(out, overwrite=overwrite)
     found = {str(image.path): image for image in named_images(arguments)}
     loaded = load_classifier(weights, config)
     files = {path: str(image.file) for path, image in found.items()}
@@ -63,10 +62,25 @@ def predict(
     paths = [path for path in found if files[path] not in unreadable]
     classifier = loaded.classifier
     logits = compute_logits(
-        classifier.model, image_dataset(classifier, Path(), [files[path] for path in paths], config.data.max_pixels), device=classifier.device,
-        batch_size=config.evaluate.batch_size, workers=worker_count(config.data.workers), progress=progress,
-    )  # fmt: skip
+        classifier.model,
+        image_dataset(classifier, Path(), [files[path] for path in paths], config.data.max_pixels),
+        device=classifier.device,
+        batch_size=config.evaluate.batch_size,
+        workers=worker_count(config.data.workers),
+        progress=progress,
+    )
     result = PredictResult(tuple(paths), classifier.classes, softmax(logits.astype(np.float64), axis=1), out)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_csv(out, result.header(), result.rows())
     return result
+
+
+def _refuse_taken(out: Path, *, overwrite: bool) -> None:
+    """Refuse a path that is taken; with `overwrite` only what evalcam wrote may be replaced."""
+    place = shown(out.absolute())
+    if out.is_dir():
+        raise UsageError(f"--out {place} is a folder; name a file such as predictions.csv")
+    if out.exists() and not overwrite:
+        raise UsageError(f"{place} is there already; use --overwrite or another --out")
+    if out.exists() and not out.read_bytes().startswith(b"path,predicted,confidence,p:"):
+        raise UsageError(f"{place} is there and evalcam did not write it; move it away")

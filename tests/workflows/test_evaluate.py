@@ -33,9 +33,19 @@ def test_everything_promised_is_written(run: Path, tmp_path: Path) -> None:
 
     names = {path.name for path in (tmp_path / "out").iterdir()} - {".evalcam.lock"}
     assert names == {
-        "metrics.json", "metrics.csv", "per_class.csv", "confusion_matrix.csv", "predictions.csv", "logits.npy", "roc.csv",
-        "confusion_matrix.png", "roc.png", "precision_recall.png", "calibration.png", "report.md",
-    }  # fmt: skip
+        "metrics.json",
+        "metrics.csv",
+        "per_class.csv",
+        "confusion_matrix.csv",
+        "predictions.csv",
+        "logits.npy",
+        "roc.csv",
+        "confusion_matrix.png",
+        "roc.png",
+        "precision_recall.png",
+        "calibration.png",
+        "report.md",
+    }
     document = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert document["n"] == evaluation.metrics.n == 6
     assert document["classes"] == ["a [b]", "정상"]
@@ -168,7 +178,13 @@ def test_foreign_weights_with_another_number_of_classes_are_refused(colours: Pat
     torch.save(build_model("resnet18", 3).state_dict(), tmp_path / "w.pth")
     (tmp_path / "classes.txt").write_text("a\nb\n")
 
-    with pytest.raises(CheckpointError, match="3 outputs.* 2 classes"):
-        evaluate(config(), EvaluateRequest(
-            ckpt=tmp_path / "w.pth", data=colours, arch="resnet18", classes_file=tmp_path / "classes.txt",
-        ))  # fmt: skip
+    with pytest.raises(CheckpointError, match=r"3 outputs.* 2 classes"):
+        evaluate(
+            config(),
+            EvaluateRequest(
+                ckpt=tmp_path / "w.pth",
+                data=colours,
+                arch="resnet18",
+                classes_file=tmp_path / "classes.txt",
+            ),
+        )

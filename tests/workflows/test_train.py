@@ -32,8 +32,16 @@ def test_a_run_folder_has_everything_that_is_promised(reference: TrainResult) ->
     names = {path.relative_to(reference.folder).as_posix() for path in reference.folder.rglob("*") if path.is_file()}
 
     assert names - {".evalcam.lock"} == {
-        "config.yaml", "environment.json", "split.csv", "split.json", "history.csv", BEST, LAST, "curves.png", "diagnosis.json",
-    }  # fmt: skip
+        "config.yaml",
+        "environment.json",
+        "split.csv",
+        "split.json",
+        "history.csv",
+        BEST,
+        LAST,
+        "curves.png",
+        "diagnosis.json",
+    }
     header = (reference.folder / "history.csv").read_text().splitlines()[0]
     assert header == "epoch,train_loss,val_loss,val_accuracy,val_balanced_accuracy,lr,images_per_second,seconds"
     assert load_config(reference.folder / "config.yaml").train.epochs == 3
@@ -240,9 +248,17 @@ def test_without_validation_images_the_last_epoch_counts(colours: Path, tmp_path
 
 @pytest.mark.parametrize(
     "assignment",
-    ["train.optimizer=sgd", "train.label_smoothing=0.1", "train.class_weights=balanced", "train.sampling=balanced",
-     "train.clip_grad_norm=0.1", "train.precision=bf16", "data.resize=crop", "model.last_stride=1"],
-)  # fmt: skip
+    [
+        "train.optimizer=sgd",
+        "train.label_smoothing=0.1",
+        "train.class_weights=balanced",
+        "train.sampling=balanced",
+        "train.clip_grad_norm=0.1",
+        "train.precision=bf16",
+        "data.resize=crop",
+        "model.last_stride=1",
+    ],
+)
 def test_every_recipe_changes_the_weights_and_trains(
     colours: Path, tmp_path: Path, reference: TrainResult, assignment: str
 ) -> None:

@@ -1,0 +1,146 @@
+"""From a classifier and images to heatmaps on the original pixels."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evalcam_cli.config import RunConfig, load_config
+from evalcam_cli.errors import DataError, UsageError
+from evalcam_cli.workflows.checkpoints import WeightsRequest
+from evalcam_cli.workflows.gradcam import HEADER, GradCamRequest, explain
+from evalcam_cli.workflows.train import TrainRequest, train
+from tests.conftest import TINY, draw_classes
+
+
+def config(*assignments: str) -> RunConfig:
+    return load_config(assignments=[*(one for one in TINY if one != "--set"), "train.epochs=2", *assignments])
+
+
+@pytest.fixture(scope="module")
+def run(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(config(), TrainRequest(tmp_path_factory.mktemp("train") / "run", colours)).folder
+
+
+def request(run: Path, out: Path, *images: Path, resume: bool = False) -> GradCamRequest:
+    return GradCamRequest(out, images, WeightsRequest(run), resume=resume)
+
+
+def test_the_table_the_maps_and_the_overlays_belong_together(run: Path, colours: Path, tmp_path: Path) -> None:
+    image = colours / "정상" / "000.png"
+
+    result = explain(config("gradcam.class=all"), request(run, tmp_path / "out", image))
+
+    rows = list(csv.DictReader((tmp_path / "out" / "explanations.csv").open(encoding="utf-8")))
+    assert tuple(rows[0]) == HEADER
+    assert [row["class"] for row in rows] == ["a [b]", "정상"]
+    assert sum(float(row["probability"]) for row in rows) == pytest.approx(1)
+    for row, explained in zip(rows, result.rows, strict=True):
+        signed = np.load(tmp_path / "out" / row["map"], allow_pickle=False)
+        assert signed.dtype == np.float32
+        assert (float(row["map_min"]), float(row["map_max"])) == (signed.min(), signed.max())
+        assert (row["empty"] == "true") == explained.empty == (not signed.max() > 0)
+        with Image.open(tmp_path / "out" / row["overlay"]) as overlay, Image.open(image) as original:
+            assert overlay.width >= original.width
+            assert overlay.height > original.height  # a strip with the colour bar below
+    assert rows[0]["overlay"] == "000.gradcam.a__b_.png"
+    assert rows[1]["overlay"] == "000.gradcam.정상.png"
+
+
+def test_a_map_of_a_resnet_sums_to_the_logit_less_the_bias(run: Path, colours: Path, tmp_path: Path) -> None:
+    """Global pooling and one linear layer: Selvaraju et al. 2017, section 3.1. Here through all of the command."""
+    from evalcam_cli.models.checkpoint import load_checkpoint
+
+    result = explain(config("gradcam.class=all"), request(run, tmp_path / "out", colours / "정상" / "000.png"))
+
+    bias = load_checkpoint(run / "checkpoints" / "best.safetensors").weights["fc.bias"]
+    for row in result.rows:
+        total = np.load(tmp_path / "out" / row.map).sum()
+        assert total == pytest.approx(row.logit - float(bias[row.class_index]), abs=1e-4)
+
+
+def test_a_folder_keeps_its_folders_and_knows_the_true_class(run: Path, colours: Path, tmp_path: Path) -> None:
+    result = explain(config("gradcam.class=true", "gradcam.max_images=30"), request(run, tmp_path / "out", colours))
+
+    assert len(result.rows) == 30
+    assert {row.label for row in result.rows} == {"a [b]", "정상"}
+    assert all(row.class_name == row.label for row in result.rows)
+    assert (tmp_path / "out" / "정상" / "003.gradcam.정상.png").exists()
+
+
+def test_images_of_a_split_are_taken_from_each_class_in_turn(run: Path, tmp_path: Path) -> None:
+    settings = config("gradcam.max_images=4")
+
+    result = explain(settings, GradCamRequest(tmp_path / "out", weights=WeightsRequest(run), subset="test"))
+
+    assert sorted(row.label for row in result.rows) == ["a [b]", "a [b]", "정상", "정상"]
+
+
+def test_equal_stems_keep_their_suffix_and_equal_names_get_a_number(run: Path, tmp_path: Path) -> None:
+    pixels = Image.new("RGB", (30, 20), (200, 10, 10))
+    files = [tmp_path / "a" / "x.png", tmp_path / "a" / "x.bmp", tmp_path / "b" / "x.png"]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        pixels.save(file)
+
+    result = explain(config(), request(run, tmp_path / "out", *files))
+
+    stems = [row.overlay.split(".gradcam")[0] for row in result.rows]
+    assert stems == ["x.png", "x.bmp", "x.png-2"]
+
+
+def test_an_interrupted_explanation_goes_on_where_it_stopped(run: Path, colours: Path, tmp_path: Path) -> None:
+    def interrupt(task: str, done: int, total: int, note: str = "") -> None:
+        raise KeyboardInterrupt
+
+    whole = explain(config(), request(run, tmp_path / "whole", colours))
+    with pytest.raises(KeyboardInterrupt):
+        explain(config(), request(run, tmp_path / "out", colours), interrupt)
+    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.npy")}
+    assert len(finished) == 16  # one batch
+    assert not (tmp_path / "out" / "explanations.csv").exists()
+
+    result = explain(config(), request(run, tmp_path / "out", colours, resume=True))
+
+    assert result.rows == whole.rows
+    kept = [path for path, time in finished.items() if path.stat().st_mtime_ns == time]
+    assert len(kept) >= 15
+    assert (tmp_path / "out" / "explanations.csv").read_bytes() == (
+        tmp_path / "whole" / "explanations.csv"
+    ).read_bytes()
+
+
+def test_a_finished_explanation_is_not_made_again(run: Path, colours: Path, tmp_path: Path) -> None:
+    first = explain(config(), request(run, tmp_path / "out", colours / "정상"))
+    before = (tmp_path / "out" / "explanations.csv").stat().st_mtime_ns
+
+    again = explain(config(), request(run, tmp_path / "out", colours / "정상", resume=True))
+
+    assert again.rows == first.rows
+    assert (tmp_path / "out" / "explanations.csv").stat().st_mtime_ns == before
+
+
+def test_resuming_with_other_classes_is_refused(run: Path, colours: Path, tmp_path: Path) -> None:
+    explain(config(), request(run, tmp_path / "out", colours / "정상" / "000.png"))
+
+    with pytest.raises(UsageError, match="other images, classes, layer or checkpoint"):
+        explain(config("gradcam.class=all"), request(run, tmp_path / "out", colours / "정상" / "000.png", resume=True))
+
+
+def test_an_unreadable_image_is_refused_or_listed(run: Path, tmp_path: Path) -> None:
+    data = draw_classes(tmp_path / "data", {"정상": 2})
+    (data / "정상" / "bad.png").write_bytes(b"no image")
+
+    with pytest.raises(DataError, match=r"bad\.png"):
+        explain(config(), request(run, tmp_path / "out", data))
+
+    result = explain(config("data.allow_unreadable=1"), request(run, tmp_path / "out2", data))
+    assert len(result.rows) == 2
+    assert "bad.png" in (tmp_path / "unreadable.csv").read_text()
+
+
+def test_the_true_class_of_a_single_file_is_unknown(run: Path, colours: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="needs labels"):
+        explain(config("gradcam.class=true"), request(run, tmp_path / "out", colours / "정상" / "000.png"))
