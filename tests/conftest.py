@@ -1,5 +1,6 @@
 """One thread: on a shared machine, two that wait for each other are slower than one; and small trained runs."""
 
+import csv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,12 @@ def draw_classes(root: Path, counts: dict[str, int], *, seed: int = 0, side: int
 def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of two easily told classes, 20 images each, with names that are not ASCII."""
     return draw_classes(tmp_path_factory.mktemp("data") / "색", {"정상": 20, "a [b]": 20})
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file by column."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 TINY = (

@@ -3,9 +3,8 @@
 import json
 import re
 
-from tests.conftest import REPOSITORY
-
 from evalcam_cli.config import config_keys, default_of
+from tests.conftest import REPOSITORY
 
 README = REPOSITORY / "README.md"
 _TABLE = re.compile(r"(<!-- keys -->\n).*?(<!-- end keys -->)", re.DOTALL)

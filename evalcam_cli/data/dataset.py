@@ -98,6 +98,7 @@ def make_loader(
         pin_memory=device.type == "cuda",
         persistent_workers=keep,
         worker_init_fn=_leave_signals_to_the_parent,
+        generator=torch.Generator().manual_seed(0),  # else starting workers would draw from the global generator
         **order,
     )
 

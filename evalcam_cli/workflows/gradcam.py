@@ -1,5 +1,6 @@
 """From a classifier and images to heatmaps on the original pixels."""
 
+import contextlib
 import io
 import json
 import logging
@@ -122,19 +123,22 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
         if request.resume and (folder.path / _TABLE).exists():
             log.info("%s is finished already: %s", shown(request.out), counted(len(rows), "map"))
             return GradCamResultFiles(request.out, tuple(rows))
-        if not (folder.path / _SETTINGS).exists():
-            folder.write_json(_SETTINGS, settings)
         done = {row.path for row in rows}
         job = _Job(config, loaded.classifier, requests, layer_name, layer, folder)
         unreadable: dict[str, str] = {}
-        with folder.claim(_LEDGER).open("a", encoding="utf-8", errors="surrogateescape") as ledger:
-            for row in job.explain([one for one in chosen if one.path not in done], unreadable, request.out, progress):
+        rest = [one for one in chosen if one.path not in done]
+        with contextlib.ExitStack() as stack:
+            ledger = None
+            for row in job.explain(rest, unreadable, request.out, progress):
+                if ledger is None:  # begun only now: a layer that cannot be explained leaves nothing behind
+                    folder.write_json(_SETTINGS, settings)
+                    ledger = stack.enter_context(folder.claim(_LEDGER).open("a", encoding="utf-8"))
                 rows.append(row)
                 ledger.write(json.dumps(astuple(row)) + "\n")
         order = {one.path: position for position, one in enumerate(chosen)}
         rows.sort(key=lambda row: order.get(row.path, 0))
         folder.write_csv(_TABLE, HEADER, [_cells(row) for row in rows])
-        (folder.path / _LEDGER).unlink()
+        (folder.path / _LEDGER).unlink(missing_ok=True)
         return GradCamResultFiles(request.out, tuple(rows))
 
 

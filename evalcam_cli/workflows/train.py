@@ -78,10 +78,11 @@ def train(config: RunConfig, request: TrainRequest, progress: Progress = silent)
     with output_folder(request.out, overwrite=request.overwrite, resume=request.resume, inputs=inputs) as folder:
         if request.resume and (folder.path / LAST).exists():
             return _resume(config, request, folder, progress)
+        start = _starting_weights(config)  # before the images are read: a refused download says so at once
         prepared = _prepared(config, request, progress)
         if request.fold is not None:
             prepared = _round(prepared, request.fold, config.seed)
-        return train_prepared(config, prepared, folder, progress)
+        return train_prepared(config, prepared, folder, progress, start=start)
 
 
 def train_all_folds(config: RunConfig, request: TrainRequest, progress: Progress = silent) -> list[TrainResult]:
@@ -90,6 +91,7 @@ def train_all_folds(config: RunConfig, request: TrainRequest, progress: Progress
     inputs = [request.data] if request.data is not None and request.data.is_dir() else []
     owned = partial(output_folder, overwrite=request.overwrite, resume=request.resume, inputs=inputs)
     with owned(request.out):
+        start = _starting_weights(config)
         prepared = _prepared(config, request, progress)
         if prepared.split.folds is None:
             raise UsageError("--all-folds needs a split with folds; make one with --folds K (config split.folds)")
@@ -101,7 +103,7 @@ def train_all_folds(config: RunConfig, request: TrainRequest, progress: Progress
                     results.append(_resume(config, request, folder, progress))
                 else:
                     part = _round(prepared, fold, config.seed)
-                    results.append(train_prepared(config, part, folder, progress))
+                    results.append(train_prepared(config, part, folder, progress, start=start))
         return results
 
 
@@ -139,7 +141,7 @@ def _resume(config: RunConfig, request: TrainRequest, folder: OutputFolder, prog
         log.info("%s is finished already: %s", shown(folder.path), counted(state.epoch, "epoch"))
         return TrainResult(folder.path, folder.path / BEST, None, state.best.epoch, state.epoch, stored.tensors_sha256)
     log.info("resuming after epoch %d of %d", state.epoch, config.train.epochs)
-    return train_prepared(config, prepared, folder, progress, stored)
+    return train_prepared(config, prepared, folder, progress, stored=stored)
 
 
 def _stored_state(stored: Stored, folder: OutputFolder) -> TrainingState:
@@ -171,20 +173,26 @@ def _flat(value: object, prefix: str = "") -> dict[str, object]:
 
 
 def train_prepared(
-    config: RunConfig, prepared: PreparedSplit, folder: OutputFolder, progress: Progress, stored: Stored | None = None
+    config: RunConfig,
+    prepared: PreparedSplit,
+    folder: OutputFolder,
+    progress: Progress,
+    *,
+    start: "_Start | None" = None,
+    stored: Stored | None = None,
 ) -> TrainResult:
-    """Train on a split that has been checked, from the beginning or from a stored state."""
+    """Train on a split that has been checked: from random weights, from given ones, or on from a stored state."""
     split, device = prepared.split, choose_device(config.device)
     _require_trainable(split)
-    if stored is None:
-        _write_beginning(config, split, folder, device)
     make_repeatable(config.seed, deterministic=config.train.deterministic)
     preprocessing = Preprocessing(config.data.image_size, config.data.resize)
     model = build_model(config.model.arch, len(split.classes), last_stride=config.model.last_stride)
-    if stored is None:
-        _initialise(model, config)
-    else:
+    if stored is not None:
         model.load_state_dict(stored.weights)
+    elif start is not None and fit_weights(model, start.state, place=start.place, new_head=True):
+        log.info("the head is new: %s has other classes", start.place)
+    if stored is None:
+        _write_beginning(config, split, folder, device)
     model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     trainer = Trainer(
         model,
@@ -240,18 +248,23 @@ def _write_beginning(config: RunConfig, split: Split, folder: OutputFolder, devi
     folder.write_json("environment.json", environment(device))
 
 
-def _initialise(model: nn.Module, config: RunConfig) -> None:
+@dataclass(frozen=True)
+class _Start:
+    """Weights to start from."""
+
+    state: dict[str, torch.Tensor]
+    place: str
+
+
+def _starting_weights(config: RunConfig) -> _Start | None:
     weights = config.model.weights
     if weights == "none":
-        return
+        return None
     if weights == "default":
         state, _ = imagenet_weights(config.model.arch)
-        place = f"torchvision's ImageNet weights for {config.model.arch}"
-    else:
-        path = Path(weights)
-        state, place = read_weights(path), shown(path.absolute())
-    if fit_weights(model, state, place=place, new_head=True):
-        log.info("the head is new: %s has other classes", place)
+        return _Start(state, f"torchvision's ImageNet weights for {config.model.arch}")
+    path = Path(weights)
+    return _Start(read_weights(path), shown(path.absolute()))
 
 
 def _checkpoint(config: RunConfig, prepared: PreparedSplit, preprocessing: Preprocessing) -> Checkpoint:

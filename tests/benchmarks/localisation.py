@@ -2,9 +2,9 @@
 
     python tests/benchmarks/localisation.py RUN [--seed 12345]
 
-RUN is a run folder trained on sample_data/scenes. Prints the share of maps whose strongest point lies in the true box, for
-single objects (of correctly classified images) and for the two objects of a pair, and how often the centre of the image
-would have hit.
+RUN is a run folder trained on sample_data/scenes. Prints the share of maps whose strongest point lies in the true box,
+for single objects (of correctly classified images) and for the two objects of a pair, and how often the centre of the
+image would have hit.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def percent(found: list[bool]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--seed", type=int, default=12345)
     parser.add_argument("--count", type=int, default=400)
@@ -62,14 +62,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         numbers = ["--seed", options.seed, "--count", options.count, "--pairs", options.pairs]
-        subprocess.run([sys.executable, SCRIPT, "--out", root, *map(str, numbers)], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, SCRIPT, "--out", root, *map(str, numbers)], check=True, stdout=subprocess.DEVNULL
+        )
         singles = read_boxes(root / "scenes" / "boxes.csv")
         rows = explain(options.run, root / "scenes", "true", root / "maps")
         for row in rows:
             row["path"] = Path(row["path"]).relative_to(root / "scenes").as_posix()
         right = [row for row in rows if row["predicted"] == row["label"]]
         print(f"accuracy:                {percent([row['predicted'] == row['label'] for row in rows])}")
-        print(f"peak in the true box:    {percent([peak_hits(row, singles[row['path']][row['label']]) for row in right])}")
+        print(
+            f"peak in the true box:    {percent([peak_hits(row, singles[row['path']][row['label']]) for row in right])}"
+        )
         centres = []
         for path, boxes in singles.items():
             with Image.open(root / "scenes" / path) as image:

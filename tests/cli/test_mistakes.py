@@ -117,6 +117,11 @@ def leaking(here: Path, root: Path) -> list[str]:
     return ["split", str(data), "--out", f"{here}/s.csv"]
 
 
+def empty_folder(here: Path, root: Path) -> list[str]:
+    (here / "empty").mkdir()
+    return ["split", f"{here}/empty", "--out", f"{here}/s.csv"]
+
+
 def not_empty(here: Path, root: Path) -> list[str]:
     write(here / "out" / "thesis.txt", "mine")
     return ["train", f"{here}/data", "--out", f"{here}/out", *TINY]
@@ -237,11 +242,7 @@ MISTAKES: dict[str, tuple[Plant, int, str]] = {
     ),
     # the data
     "a class with too few images": (few_images, 3, "dog"),
-    "an empty folder": (
-        lambda h, r: [(h / "empty").mkdir(), ["split", f"{h}/empty", "--out", f"{h}/s.csv"]][1],
-        3,
-        "no images under",
-    ),
+    "an empty folder": (empty_folder, 3, "no images under"),
     "a truncated image": (with_image("cut.jpg", cut_jpeg()), 3, "cut.jpg"),
     "an empty image file": (with_image("zero.jpg", b""), 3, "zero.jpg"),
     "a text named like an image": (with_image("x.jpg", b"hello"), 3, "x.jpg"),

@@ -1,6 +1,5 @@
 """From a classifier and images to numbers."""
 
-import csv
 import json
 import shutil
 from pathlib import Path
@@ -16,7 +15,7 @@ from evalcam_cli.workflows.checkpoints import WeightsRequest
 from evalcam_cli.workflows.evaluate import EvaluateRequest, evaluate
 from evalcam_cli.workflows.predict import predict
 from evalcam_cli.workflows.train import TrainRequest, train, train_all_folds
-from tests.conftest import TINY, draw_classes
+from tests.conftest import TINY, draw_classes, read_rows
 
 
 def config(*assignments: str) -> RunConfig:
@@ -67,7 +66,7 @@ def test_the_same_image_gets_the_same_probability_in_every_command(run: Path, co
     result = predict(config(), WeightsRequest(run), images, tmp_path / "p.csv")
 
     np.testing.assert_allclose(result.probabilities, evaluation.predictions.probabilities, atol=1e-6)
-    rows = list(csv.DictReader((tmp_path / "p.csv").open(encoding="utf-8")))
+    rows = read_rows(tmp_path / "p.csv")
     assert list(rows[0]) == ["path", "predicted", "confidence", "p:a [b]", "p:정상"]
 
 
@@ -153,9 +152,7 @@ def test_folds_are_evaluated_together(colours: Path, tmp_path: Path) -> None:
 
     assert evaluation.metrics.n == 40
     assert sorted(evaluation.predictions.paths) == sorted(set(evaluation.predictions.paths))
-    rows = {
-        (row["fold"], row["metric"]): row["estimate"] for row in csv.DictReader((tmp_path / "out" / "folds.csv").open())
-    }
+    rows = {(row["fold"], row["metric"]): row["estimate"] for row in read_rows(tmp_path / "out" / "folds.csv")}
     mean = (float(rows["0", "accuracy"]) + float(rows["1", "accuracy"])) / 2
     assert float(rows["mean", "accuracy"]) == pytest.approx(mean)
 

@@ -1,6 +1,5 @@
 """From a classifier and images to heatmaps on the original pixels."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.workflows.checkpoints import WeightsRequest
 from evalcam_cli.workflows.gradcam import HEADER, GradCamRequest, explain
 from evalcam_cli.workflows.train import TrainRequest, train
-from tests.conftest import TINY, draw_classes
+from tests.conftest import TINY, draw_classes, read_rows
 
 
 def config(*assignments: str) -> RunConfig:
@@ -33,7 +32,7 @@ def test_the_table_the_maps_and_the_overlays_belong_together(run: Path, colours:
 
     result = explain(config("gradcam.class=all"), request(run, tmp_path / "out", image))
 
-    rows = list(csv.DictReader((tmp_path / "out" / "explanations.csv").open(encoding="utf-8")))
+    rows = read_rows(tmp_path / "out" / "explanations.csv")
     assert tuple(rows[0]) == HEADER
     assert [row["class"] for row in rows] == ["a [b]", "정상"]
     assert sum(float(row["probability"]) for row in rows) == pytest.approx(1)
