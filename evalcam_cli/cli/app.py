@@ -24,7 +24,7 @@ class Terminated(BaseException):
 
 
 class _Border(TyperGroup):
-    """Runs a command; what it raises ends here. Exit codes: DESIGN of the interface, in the README."""
+    """Runs a command; what it raises ends here. The exit codes are listed in the README."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -49,8 +49,7 @@ def _machine_fault(error: Exception) -> MachineError | None:
     text = str(error)
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
         return MachineError(
-            "out of memory; use a smaller --batch-size or data.image_size, or fewer data.workers\n"
-            "(double the number of epochs' steps by halving the batch, not the images)"
+            "out of memory; use a smaller train.batch_size (evaluate.batch_size), data.image_size or data.workers"
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
         return MachineError(f"{error.strerror}: {shown(error.filename or 'writing failed')}; earlier files are kept")
@@ -110,12 +109,12 @@ def _options(
     pass
 
 
-app.command("split")(split.split)
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("gradcam")(gradcam.gradcam)
-app.command("predict")(predict.predict)
-app.command("run")(run.run)
+app.command("split", short_help="Divide images honestly.")(split.split)
+app.command("train", short_help="Train a ResNet.")(train.train)
+app.command("evaluate", short_help="Measure a classifier, with intervals.")(evaluate.evaluate)
+app.command("gradcam", short_help="Show what the classifier looked at.")(gradcam.gradcam)
+app.command("predict", short_help="Classify unlabelled images.")(predict.predict)
+app.command("run", short_help="All four in one go, from one config.")(run.run)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -77,13 +77,14 @@ def evaluate(config: RunConfig, request: EvaluateRequest, progress: Progress = s
     gates = _gates(config)
     if request.predictions is not None:
         predictions = read_predictions(request.predictions)
-        positive = config.evaluate.positive or stored_positive(request.predictions)
-        config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"positive": positive})})
         refuse_unknown(gates, predictions.classes)
-        source = {"predictions": str(request.predictions.absolute())}
+        source = {
+            "predictions": str(request.predictions.absolute()),
+            "positive": stored_positive(request.predictions),
+        }
         return _report(config, request, [(None, predictions)], gates, source, _named_subset(predictions))
     if request.ckpt is None:
-        raise UsageError("what to evaluate? name --ckpt FILE or RUN, or --predictions FILE")
+        raise UsageError("nothing to evaluate: name --ckpt FILE or RUN, or --predictions FILE")
     # torch is loaded here, so that --predictions works without it
     from evalcam_cli.workflows.checkpoints import fold_runs  # noqa: PLC0415
 
@@ -92,11 +93,11 @@ def evaluate(config: RunConfig, request: EvaluateRequest, progress: Progress = s
     meta: dict[str, Any]
     if runs:
         for run in runs:
-            predictions, meta, subset = _predict(config, replace(request, ckpt=run), progress)
+            predictions, meta, subset = _predict(config, replace(request, ckpt=run), gates, progress)
             parts.append((int(run.name[5:]), predictions))
         meta = {"folds": [str(run.absolute()) for run in runs]}
     else:
-        predictions, meta, subset = _predict(config, request, progress)
+        predictions, meta, subset = _predict(config, request, gates, progress)
         parts.append((None, predictions))
     return _report(config, request, parts, gates, meta, subset)
 
@@ -112,7 +113,7 @@ def _named_subset(predictions: Predictions) -> str:
 
 
 def _predict(
-    config: RunConfig, request: EvaluateRequest, progress: Progress
+    config: RunConfig, request: EvaluateRequest, gates: list[Gate], progress: Progress
 ) -> tuple[Predictions, dict[str, Any], str]:
     from evalcam_cli.models.device import worker_count  # noqa: PLC0415
     from evalcam_cli.models.inference import compute_logits, image_dataset  # noqa: PLC0415
@@ -128,6 +129,7 @@ def _predict(
     else:
         subjects = images.from_run(loaded.run, loaded.place, subset=subset)
     classifier = loaded.classifier
+    refuse_unknown(gates, classifier.classes)
     labels = rename_classes([sample.label for sample in subjects.samples], request.map_class, classifier.classes)
     samples = [replace(sample, label=label) for sample, label in zip(subjects.samples, labels, strict=True)]
     samples = _checked(samples, subjects.root, classifier.checkpoint.training_pixels, config, request, progress)
@@ -155,6 +157,7 @@ def _predict(
         "checkpoint_sha256": loaded.sha256,
         "epoch": classifier.checkpoint.epoch,
         "data": str(subjects.root.absolute()),
+        "positive": classifier.checkpoint.positive,
     }
     return predictions, meta, subjects.subset
 
@@ -208,7 +211,7 @@ def _report(
     config: RunConfig, request: EvaluateRequest, parts: Sequence[tuple[int | None, Predictions]], gates: list[Gate],
     meta: dict[str, Any], subset: str,
 ) -> Evaluation:  # fmt: skip
-    positive = config.evaluate.positive
+    positive = config.evaluate.positive or meta.pop("positive", None)
     pooled = parts[0][1] if len(parts) == 1 else _pooled([predictions for _, predictions in parts])
     metrics = compute_metrics(pooled, positive=positive, bootstrap=config.evaluate.bootstrap, seed=config.seed)
     results = check_gates(gates, metrics)

@@ -28,7 +28,7 @@ from evalcam_cli.models.inference import compute_logits
 from evalcam_cli.models.weights import fit_weights, imagenet_weights, read_weights
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.report.plots import plot_curves
-from evalcam_cli.text import counted, listed, shown
+from evalcam_cli.text import counted, did_you_mean, listed, shown
 from evalcam_cli.training import history as history_file
 from evalcam_cli.training.diagnosis import Diagnosis, diagnose
 from evalcam_cli.training.loop import Trainer, TrainingState, fit, state_document, state_from_document
@@ -183,7 +183,7 @@ def train_prepared(
 ) -> TrainResult:
     """Train on a split that has been checked: from random weights, from given ones, or on from a stored state."""
     split, device = prepared.split, choose_device(config.device)
-    _require_trainable(split)
+    _require_trainable(split, config)
     make_repeatable(config.seed, deterministic=config.train.deterministic)
     preprocessing = Preprocessing(config.data.image_size, config.data.resize)
     model = build_model(config.model.arch, len(split.classes), last_stride=config.model.last_stride)
@@ -227,7 +227,7 @@ def train_prepared(
     return _finish(config, split, folder, model, template, state, device, progress)
 
 
-def _require_trainable(split: Split) -> None:
+def _require_trainable(split: Split, config: RunConfig) -> None:
     present = {sample.label for sample in split.subset("train")}
     absent = [label for label in split.classes if label not in present]
     if absent:
@@ -236,6 +236,9 @@ def _require_trainable(split: Split) -> None:
         raise DataError(f"only one class ({listed(split.classes)}); a classifier needs at least two")
     if len(split.subset("train")) < 2:
         raise DataError("a single training image is too few to train on")
+    positive = config.evaluate.positive
+    if positive is not None and positive not in split.classes:
+        raise UsageError(f"evaluate.positive: no class {shown(positive)!r}{did_you_mean(positive, split.classes)}")
     if not split.subset("val"):
         log.warning("no validation images: the last epoch counts as the best, and the run cannot be diagnosed")
 
