@@ -117,7 +117,7 @@ class AugmentConfig(_Section):
     hue: Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)] = 0.0
     """Largest turn of the colour circle, as a fraction of a full turn."""
     erase: Fraction = 0.0
-    """Probability that a random rectangle is erased."""
+    """Probability that a random square is erased."""
 
 
 class TrainConfig(_Section):
@@ -199,6 +199,10 @@ class RunConfig(_Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.train.batch_size == 1 and self.data.image_size <= 32 and self.model.last_stride == 2:
+            raise ValueError(
+                "train.batch_size 1 with data.image_size up to 32 leaves batch norm a single value; raise one"
+            )
         if self.train.warmup_epochs > self.train.epochs:
             raise ValueError(
                 f"train.warmup_epochs ({self.train.warmup_epochs:g}) is longer than train.epochs ({self.train.epochs})"

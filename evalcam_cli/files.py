@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import errno
+import hashlib
 import io
 import json
 import os
@@ -22,7 +23,7 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         MachineError: The disk is full, the folder is not writable, or the system reports another fault.
     """
-    temporary = path.parent / f".{path.name[:200]}.{os.getpid()}.tmp"  # same folder: a rename must not cross disks
+    temporary = _temporary(path, str(os.getpid()))
     try:
         try:
             with temporary.open("xb") as stream:
@@ -37,6 +38,11 @@ def write_whole(path: Path, data: bytes) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise write_error(path, error) from error
+
+
+def _temporary(path: Path, owner: str) -> Path:
+    """Where a file is written first: in its folder, since a rename must not cross disks, under a name that fits."""
+    return path.parent / f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.{owner}.tmp"
 
 
 def _sync_folder(folder: Path) -> None:
@@ -104,12 +110,19 @@ class OutputFolder:
     """A folder that this run alone writes to, and whose files it remembers so that `--overwrite` removes only those.
 
     The lock file holds one line per file written. The lock itself belongs to the process and is freed when it dies.
+    What is to be overwritten is removed when the first new file is written: a run that is refused loses nothing.
     """
 
-    def __init__(self, path: Path, lock: IO[str], written: set[str]) -> None:
+    def __init__(self, path: Path, lock: IO[str], written: set[str], *, overwrite: bool) -> None:
         self.path = path
         self._lock = lock
         self._written = written
+        self._overwrite = overwrite
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of evalcam's is in it."""
+        return not self._written
 
     def claim(self, name: str) -> Path:
         """The path of a file about to be written, its folders made; a stranger's file is never replaced.
@@ -118,6 +131,11 @@ class OutputFolder:
             UsageError: A file of that name is there and evalcam did not write it.
         """
         path = self.path / name
+        if self._overwrite:
+            self._overwrite = False
+            _remove(self.path, self._written)
+            self._lock.truncate(0)
+            self._written.clear()
         if name not in self._written:
             if os.path.lexists(path):
                 raise UsageError(
@@ -125,7 +143,7 @@ class OutputFolder:
                 )
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._lock.write(name.replace("\\", "\\\\").replace("\n", "\\n") + "\n")
+                self._lock.write(json.dumps(name) + "\n")
                 self._lock.flush()
             except OSError as error:
                 raise write_error(path, error) from error
@@ -163,26 +181,43 @@ def output_folder(
     """
     _refuse_bad_place(path, inputs)
     made = not path.exists()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = (path / LOCK_NAME).open("a+", encoding="utf-8", errors="surrogateescape", newline="\n")
-    except OSError as error:
-        raise write_error(path, error) from error
-    with lock:
-        _take_lock(lock, path)
+    with _locked(path) as lock:
         lock.seek(0)
-        lines = lock.read().split("\n")
-        written = {line.replace("\\n", "\n").replace("\\\\", "\\") for line in lines if line}
-        _sweep_temporaries(path)
-        if overwrite:
-            _remove(path, written)
-            lock.truncate(0)
-            written = set()
+        written = set(_names(lock))
+        _sweep_temporaries(path, written)
+        folder = OutputFolder(path, lock, written, overwrite=overwrite and bool(written))
         try:
             _require_empty(path, allowed=resume or overwrite)
-            yield OutputFolder(path, lock, written)
+            yield folder
         finally:
-            _tidy(path, made=made, written=written)
+            if folder.is_empty:  # a run that wrote nothing leaves nothing: neither its lock nor the folder it made
+                _tidy(path, made=made)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[IO[str]]:
+    """The folder's lock file, owned by this process."""
+    for _ in range(5):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = (path / LOCK_NAME).open("a+", encoding="utf-8", errors="surrogateescape", newline="\n")
+        except OSError as error:
+            raise write_error(path, error) from error
+        with lock:
+            _take_lock(lock, path)
+            if _is_current(lock, path / LOCK_NAME):
+                yield lock
+                return
+    raise MachineError(f"other evalcam runs keep using {shown(path.absolute())}; choose another --out")
+
+
+def _is_current(lock: IO[str], path: Path) -> bool:
+    """Whether the file is still the one under the path: a run that ended just now may have removed it."""
+    try:
+        mine, there = os.fstat(lock.fileno()), path.stat()
+    except OSError:
+        return False
+    return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
 
 
 def _require_empty(path: Path, *, allowed: bool) -> None:
@@ -195,14 +230,19 @@ def _require_empty(path: Path, *, allowed: bool) -> None:
         )
 
 
-def _tidy(path: Path, *, made: bool, written: set[str]) -> None:
-    """A run that wrote nothing leaves nothing: neither its lock nor the folder it made."""
-    if not written:
+def _tidy(path: Path, *, made: bool) -> None:
+    with contextlib.suppress(OSError):
+        (path / LOCK_NAME).unlink()
+    if made:
         with contextlib.suppress(OSError):
-            (path / LOCK_NAME).unlink()
-        if made:
-            with contextlib.suppress(OSError):
-                path.rmdir()
+            path.rmdir()
+
+
+def _names(lock: Iterable[str]) -> Iterator[str]:
+    """The file names in a lock file; a last line cut off by a crash names a file that was not yet written."""
+    for line in lock:
+        with contextlib.suppress(ValueError):
+            yield str(json.loads(line))
 
 
 def _refuse_bad_place(path: Path, inputs: Iterable[Path]) -> None:
@@ -210,9 +250,14 @@ def _refuse_bad_place(path: Path, inputs: Iterable[Path]) -> None:
         resolved = path.resolve()
         if path.exists() and not path.is_dir():
             raise UsageError(f"--out {shown(path.absolute())} is a file; name a folder")
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise write_error(path, error) from error
+    except ValueError as error:
         raise UsageError(f"--out {shown(path)} cannot be used: {error}") from error
-    if resolved in (Path(resolved.anchor), Path.home()):
+    reserved = [Path(resolved.anchor)]
+    with contextlib.suppress(RuntimeError):  # a container may know no home
+        reserved.append(Path.home())
+    if resolved in reserved:
         raise UsageError(f"--out {shown(resolved)} is not a place for results; name a folder of its own")
     refuse_inside(resolved, inputs)
 
@@ -246,11 +291,13 @@ def _take_lock(lock: IO[str], path: Path) -> None:
         ) from error
 
 
-def _sweep_temporaries(path: Path) -> None:
-    """Remove what killed runs left behind; safe because this run holds the lock."""
-    for temporary in path.rglob(".*.tmp"):
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+def _sweep_temporaries(path: Path, written: Iterable[str]) -> None:
+    """Remove what killed runs left of their own files; safe because this run holds the lock."""
+    for name in written:
+        pattern = _temporary(path / name, "*")
+        for temporary in pattern.parent.glob(pattern.name):
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 def _remove(path: Path, written: Iterable[str]) -> None:

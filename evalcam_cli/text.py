@@ -47,6 +47,9 @@ def listed(names: Iterable[str], limit: int = 3) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 image`, `2,870 images`; the plural is the noun with an s (or `es` after s, x, ch)."""
-    plural = noun + ("es" if noun.endswith(("s", "x", "ch")) else "s")
+    """`1 image`, `2,870 images`; the plural is regular: s, es after s or x, ies after a consonant's y."""
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        plural = noun[:-1] + "ies"
+    else:
+        plural = noun + ("es" if noun.endswith(("s", "x")) else "s")
     return f"{count:,} {noun if count == 1 else plural}"

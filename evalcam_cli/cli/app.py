@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from evalcam_cli import __version__
 from evalcam_cli.cli import evaluate, gradcam, predict, run, split, train
-from evalcam_cli.errors import EvalcamError, MachineError
+from evalcam_cli.errors import EvalcamError, MachineError, UsageError
 from evalcam_cli.text import shown
 
 _MAX_LINES = 8
@@ -38,21 +38,29 @@ class _Border(TyperGroup):
         except BrokenPipeError:
             _reader_gone()
         except Exception as error:
-            known = _machine_fault(error)
+            known = _known_fault(error)
             if known is None:
                 raise
             _stop(str(known), known.exit_code)
 
 
-def _machine_fault(error: Exception) -> MachineError | None:
-    """What the hardware or the installation is to blame for, told apart from bugs."""
+_MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
+_USER_FAULTS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP)
+
+
+def _known_fault(error: Exception) -> EvalcamError | None:
+    """What the machine, the installation or a path is to blame for, told apart from bugs."""
     text = str(error)
     if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
         return MachineError(
             "out of memory; use a smaller train.batch_size (evaluate.batch_size), data.image_size or data.workers"
         )
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS):
-        return MachineError(f"{error.strerror}: {shown(error.filename or 'writing failed')}; earlier files are kept")
+    if isinstance(error, OSError) and error.errno in _MACHINE_FAULTS:
+        return MachineError(
+            f"{error.strerror}: {shown(error.filename or 'writing failed')[:300]}; earlier files are kept"
+        )
+    if isinstance(error, OSError) and error.errno in _USER_FAULTS:
+        return UsageError(f"{error.strerror}: {shown(error.filename or '')[:300]}")
     if isinstance(error, ImportError | RuntimeError) and ("torchvision::" in text or "DLL load failed" in text):
         return MachineError(
             "torch and torchvision do not fit together; install a matching pair:\n"

@@ -69,6 +69,10 @@ def evaluate(
     )
     if ckpt is not None and predictions is not None:
         raise UsageError("choose one of --ckpt and --predictions")
+    if predictions is not None and (split or data or map_class or arch or classes):
+        raise UsageError(
+            "--predictions are evaluated as they are: without --split, --data, --map-class, --arch, --classes"
+        )
     from evalcam_cli.workflows.evaluate import EvaluateRequest, evaluate  # noqa: PLC0415
 
     request = EvaluateRequest(

@@ -56,6 +56,7 @@ def gradcam(
         config,
         assignments,
         {
+            "evaluate.subset": subset,
             "gradcam.class": class_,
             "gradcam.method": method,
             "gradcam.layer": layer,

@@ -106,4 +106,4 @@ def _report_check(result: object, path: Path, *, json: bool) -> None:
         )
     if any(problems.values()):
         summary = ", ".join(f"{counted(len(found), 'entry')} {name}" for name, found in problems.items() if found)
-        raise DataError(f"{shown(path.absolute())} does not match the disk: {summary}".replace("entrys", "entries"))
+        raise DataError(f"{shown(path.absolute())} does not match the disk: {summary}")

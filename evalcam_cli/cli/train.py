@@ -36,6 +36,7 @@ def train(
         str | None,
         typer.Option(metavar="COLUMN|REGEX", help="What images of one patient share; they never cross sets."),
     ] = None,
+    ungrouped: Annotated[str | None, typer.Option(metavar="refuse|single", help="Images without a group.")] = None,
     drop_leaks: options.DropLeaks = False,
     resplit: options.Resplit = False,
     allow_leaks: options.AllowLeaks = False,
@@ -56,6 +57,7 @@ def train(
         {
             "split.folds": folds,
             "split.group_by": group_by,
+            "split.ungrouped": ungrouped,
             "split.leaks": options.leak_policy(drop_leaks, resplit, allow_leaks),
             "data.allow_unreadable": allow_unreadable,
             "data.image_size": image_size,

@@ -76,7 +76,7 @@ class Augmentation:
         return image
 
     def _erased(self, image: Tensor, draws: list[float]) -> Tensor:
-        """A rectangle of 2 to 20 % of the area, of the fill colour (Zhong et al. 2020, "Random Erasing")."""
+        """A square of 2 to 20 % of the area, of the fill colour (Zhong et al. 2020, "Random Erasing")."""
         side = image.shape[-1]
         edge = max(1, round(side * math.sqrt(0.02 + 0.18 * draws[0])))
         left, top = (int(draw * (side - edge + 1)) for draw in draws[1:3])

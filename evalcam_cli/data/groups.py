@@ -70,5 +70,5 @@ def _refuse_missing(samples: tuple[Sample, ...], by: str, ungrouped: str) -> Non
     if missing and ungrouped == "refuse":
         raise DataError(
             f"{len(missing):,} of {counted(len(samples), 'image')} have no group by {shown(by)!r}: {listed(missing)};\n"
-            "mend the column or the expression, or use --ungrouped single to make each a group of its own"
+            "mend the column or the expression, or make each a group of its own: --ungrouped single (split.ungrouped)"
         )

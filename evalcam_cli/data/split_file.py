@@ -134,7 +134,9 @@ def _root(path: Path, facts: dict[str, Any], given: Path | None) -> Path:
         )
     if not root.is_dir():
         whence = "" if given is not None else f", recorded in {shown(json_path(path).absolute())},"
-        raise UsageError(f"the data folder {shown(root.absolute())}{whence} is not there; name it with --data")
+        raise UsageError(
+            f"the data folder {shown(root.absolute())}{whence} is not there; name it here: as DATA, or with --data"
+        )
     return root
 
 

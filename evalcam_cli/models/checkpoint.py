@@ -242,7 +242,7 @@ def _document(checkpoint: Checkpoint) -> dict[str, Any]:
 def _checkpoint(document: dict[str, Any], path: Path) -> Checkpoint:
     try:
         hashes = base64.b64decode(document["training_pixels"], validate=True)
-        values = {entry.name: document[entry.name] for entry in fields(Checkpoint)}
+        values = {entry.name: document[entry.name] for entry in fields(Checkpoint) if entry.name in document}
         values["classes"] = tuple(document["classes"])
         values["preprocessing"] = _preprocessing(document["preprocessing"])
         values["training_pixels"] = frozenset(
@@ -272,6 +272,8 @@ def _require_sound(checkpoint: Checkpoint) -> None:
         raise ValueError(f"unknown architecture {shown(checkpoint.arch)!r}")
     if checkpoint.last_stride not in (1, 2):
         raise ValueError("last_stride must be 1 or 2")
+    if checkpoint.temperature is not None or checkpoint.operating_point is not None:
+        raise ValueError("it is calibrated, which this version cannot apply; upgrade evalcam")
 
 
 def _require_finite(weights: Mapping[str, Tensor], place: str) -> None:

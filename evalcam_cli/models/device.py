@@ -25,7 +25,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def make_repeatable(seed: int, *, deterministic: bool) -> None:
-    """Seed torch's global generator and, when asked, forbid algorithms whose result varies from run to run."""
+    """Seed torch's global generator and, when asked, avoid algorithms whose result varies from run to run."""
     torch.manual_seed(seed)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts

@@ -56,9 +56,10 @@ def diagnose(
 ) -> Diagnosis:
     """Judge a run by the accuracy on images it has learned from and on images it has not.
 
-    The rules, in this order: training accuracy under 0.75, or less than half of the way from chance to 1, with a gap
-    of at most 0.10 is underfitting; a gap above 0.10 that exceeds two standard errors is overfitting, and so is a gap
-    above 0.05 with a validation loss that ends more than 25 % above its lowest value; anything else is fine.
+    The rules, in this order. Underfitting: training accuracy under 0.75 (where chance is lower), or less than half of
+    the way from chance to 1, with a gap of at most 0.10 or two standard errors. Overfitting: a gap above 0.10 that
+    exceeds two standard errors, or a gap above 0.05 with a validation loss that ends more than 25 % above its lowest
+    value. Anything else is fine.
     """
     losses = [record.val_loss for record in history if record.val_loss is not None]
     gap = None if val_accuracy is None else train_accuracy - val_accuracy

@@ -17,7 +17,7 @@ class EpochRecord:
     epoch: int
     """From 1."""
     train_loss: float
-    """Mean over the epoch's images, as augmented, while the weights moved."""
+    """Mean over the epoch's images, as augmented, while the weights moved (class weights count within each batch)."""
     val_loss: float | None
     """Mean negative log-likelihood over the validation images; None without any."""
     val_accuracy: float | None
@@ -42,7 +42,7 @@ def read_history(path: Path) -> list[EpochRecord]:
     """The records of a `history.csv`.
 
     Raises:
-        DataError: It is gone or was changed by hand.
+        DataError: It is gone or cannot be read.
     """
     try:
         header, table = read_csv(path)

@@ -197,11 +197,18 @@ def state_document(state: TrainingState) -> dict[str, Any]:
 
 
 def state_from_document(document: dict[str, Any], history: Sequence[EpochRecord]) -> TrainingState:
-    """The inverse of `state_document`; records of epochs that the state does not know are dropped."""
+    """The inverse of `state_document`; records of epochs that the state does not know are dropped.
+
+    Raises:
+        DataError: The history lacks an epoch.
+    """
+    known = tuple(record for record in history if record.epoch <= document["epoch"])
+    if [record.epoch for record in known] != list(range(1, document["epoch"] + 1)):
+        raise DataError(f"history.csv lacks some of the first {document['epoch']} epochs; restore it, or start anew")
     best, score, loss = (document["best"][key] for key in ("epoch", "score", "loss"))
     return TrainingState(
         epoch=document["epoch"],
         best=Best(best, -math.inf if score is None else score, math.inf if loss is None else loss),
-        history=tuple(record for record in history if record.epoch <= document["epoch"]),
+        history=known,
         stopped_early=document["stopped_early"],
     )

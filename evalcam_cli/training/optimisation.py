@@ -26,7 +26,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 
 
 def learning_rate(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
-    """The rate of a step (from 0): a linear warm-up to `lr`, then a cosine to 0 at the last step, or constant.
+    """The rate of a step (from 0): a linear warm-up to `lr`, then a cosine towards 0, or constant.
 
     Cosine: Loshchilov & Hutter 2017, "SGDR", equation 5 without restarts.
     """

@@ -38,7 +38,8 @@ def restore_training(trainer: Trainer, tensors: Mapping[str, Tensor], document: 
             states.setdefault(int(index), {})[name] = _laid_out_like(parameters[int(index)], value)
     layout = trainer.optimizer.state_dict()
     trainer.optimizer.load_state_dict({"state": states, "param_groups": layout["param_groups"]})
-    trainer.scaler.load_state_dict(document["scaler"])
+    if document["scaler"]:  # empty when the run began without fp16, on a CPU say
+        trainer.scaler.load_state_dict(document["scaler"])
 
 
 def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 
 from evalcam_cli.config import RunConfig
 from evalcam_cli.data.preprocessing import Preprocessing
+from evalcam_cli.data.split_file import read_split
 from evalcam_cli.errors import CheckpointError, DataError, UsageError
 from evalcam_cli.models.architectures import HEAD, build_model
 from evalcam_cli.models.checkpoint import Checkpoint, is_native, parse_checkpoint, read_file
@@ -67,8 +68,23 @@ def fold_runs(path: Path) -> list[Path]:
     """The run folders `fold-0`, `fold-1`, … in a folder that `train --all-folds` made; none in another."""
     if not path.is_dir() or (path / BEST).is_file():
         return []
-    runs = [entry for entry in path.glob("fold-*") if entry.name[5:].isdecimal() and (entry / BEST).is_file()]
-    return sorted(runs, key=lambda entry: int(entry.name[5:]))
+    found = {
+        int(entry.name.removeprefix("fold-")): entry
+        for entry in path.glob("fold-*")
+        if entry.name.removeprefix("fold-").isdecimal() and (entry / BEST).is_file()
+    }
+    if not found:
+        return []
+    folds = read_split(next(iter(found.values())) / "split.csv")[0].folds or 0
+    strange = sorted(set(found) - set(range(folds)))
+    if strange:
+        raise DataError(
+            f"{shown(path.absolute())}: the split has {folds} folds, but there is fold-{strange[0]}; remove it"
+        )
+    missing = sorted(set(range(folds)) - set(found))
+    if missing:
+        log.warning("%s of %d rounds are not there (fold-%s); the rest is evaluated", len(missing), folds, missing[0])
+    return [found[fold] for fold in sorted(found)]
 
 
 def load_classifier(request: WeightsRequest, config: RunConfig) -> LoadedClassifier:
@@ -88,6 +104,8 @@ def load_classifier(request: WeightsRequest, config: RunConfig) -> LoadedClassif
     content = read_file(path)
     if is_native(content):
         stored = parse_checkpoint(content, path)
+        if request.ckpt is None:
+            log.info("its classes: %s", listed(stored.checkpoint.classes, 8))
         classifier = to_classifier(stored, device, place=shown(path.absolute()))
         run = path.parent.parent if path.parent.name == "checkpoints" else None
         return LoadedClassifier(classifier, shown(path.absolute()), run, stored.tensors_sha256)
@@ -105,8 +123,13 @@ def _chosen(request: WeightsRequest) -> Path | None:
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint written last in the folder, its folders, or theirs."""
-    found = [path for depth in ("", "*/", "*/*/") for path in folder.glob(depth + BEST.as_posix()) if path.is_file()]
+    """The checkpoint written last in the folder, its folders, theirs, or the `train` folder that `run` made in one."""
+    found = [
+        path
+        for depth in ("", "*/", "*/*/", "*/*/train/")
+        for path in folder.glob(depth + BEST.as_posix())
+        if path.is_file()
+    ]
     return max(found, key=lambda path: (path.stat().st_mtime_ns, str(path)), default=None)
 
 

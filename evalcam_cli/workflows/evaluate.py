@@ -1,5 +1,6 @@
 """From a classifier, or saved predictions, and images to numbers that can be defended."""
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,16 +11,18 @@ import numpy as np
 
 from evalcam_cli.config import RunConfig
 from evalcam_cli.data.identity import Identity, identify
+from evalcam_cli.data.samples import Sample
 from evalcam_cli.errors import DataError, GateError, UsageError
 from evalcam_cli.evaluation.gates import Gate, GateResult, check_gates, parse_gate, refuse_unknown
 from evalcam_cli.evaluation.metrics import Metrics, compute_metrics
 from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.evaluation.saved import read_predictions, stored_positive
-from evalcam_cli.files import output_folder
+from evalcam_cli.files import OutputFolder, output_folder, refuse_inside
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.report.evaluation import metrics_document, write_evaluation
 from evalcam_cli.text import counted, listed, shown
-from evalcam_cli.workflows.reports import settle_unreadable
+from evalcam_cli.workflows.intake import settle_unreadable
+from evalcam_cli.workflows.subjects import choose_subjects
 
 log = logging.getLogger("evalcam")
 
@@ -51,7 +54,6 @@ class Evaluation:
     gates: tuple[GateResult, ...]
     document: dict[str, Any]
     """As written to `metrics.json`."""
-    folder: Path | None = None
     folds: tuple[tuple[int, Metrics], ...] = ()
     """Metrics per fold, when several models were evaluated."""
 
@@ -74,42 +76,64 @@ def evaluate(config: RunConfig, request: EvaluateRequest, progress: Progress = s
     Raises:
         EvalcamError: As the exit codes say; then nothing is written.
     """
-    gates = _gates(config)
-    if request.predictions is not None:
-        predictions = read_predictions(request.predictions)
-        refuse_unknown(gates, predictions.classes)
-        source = {
-            "predictions": str(request.predictions.absolute()),
-            "positive": stored_positive(request.predictions),
-        }
-        return _report(config, request, [(None, predictions)], gates, source, _named_subset(predictions))
-    if request.ckpt is None:
+    gates = parse_gates(config)
+    if request.ckpt is None and request.predictions is None:
         raise UsageError("nothing to evaluate: name --ckpt FILE or RUN, or --predictions FILE")
+    inputs = [request.data] if request.data is not None and request.data.is_dir() else []
+    with contextlib.ExitStack() as stack:
+        folder = None
+        if request.out is not None:  # first: a place that is taken is found out before the work is done
+            folder = stack.enter_context(output_folder(request.out, overwrite=request.overwrite, inputs=inputs))
+        if request.predictions is not None:
+            parts, meta, subset = _saved(request.predictions, gates)
+        else:
+            parts, meta, subset = _predicted(config, request, gates, progress)
+        return _report(config, folder, parts, gates, meta, subset)
+
+
+_Parts = list[tuple[int | None, Predictions]]
+
+
+def _saved(path: Path, gates: list[Gate]) -> tuple[_Parts, dict[str, Any], str]:
+    predictions = read_predictions(path)
+    refuse_unknown(gates, predictions.classes)
+    meta = {"predictions": str(path.absolute()), "positive": stored_positive(path)}
+    names = set(predictions.subsets)
+    return [(None, predictions)], meta, names.pop() if len(names) == 1 else "all"
+
+
+def _predicted(
+    config: RunConfig, request: EvaluateRequest, gates: list[Gate], progress: Progress
+) -> tuple[_Parts, dict[str, Any], str]:
+    """Predictions of one checkpoint, or of every round of a cross-validation on its own test fold."""
     # torch is loaded here, so that --predictions works without it
     from evalcam_cli.workflows.checkpoints import fold_runs  # noqa: PLC0415
 
-    runs = fold_runs(request.ckpt)
-    parts: list[tuple[int | None, Predictions]] = []
-    meta: dict[str, Any]
-    if runs:
-        for run in runs:
-            predictions, meta, subset = _predict(config, replace(request, ckpt=run), gates, progress)
-            parts.append((int(run.name[5:]), predictions))
-        meta = {"folds": [str(run.absolute()) for run in runs]}
-    else:
+    runs = fold_runs(request.ckpt) if request.ckpt is not None else []
+    if not runs:
         predictions, meta, subset = _predict(config, request, gates, progress)
-        parts.append((None, predictions))
-    return _report(config, request, parts, gates, meta, subset)
+        return [(None, predictions)], meta, subset
+    subset = request.subset or config.evaluate.subset
+    if request.data is not None or request.split_file is not None or subset != "test":
+        raise UsageError(
+            f"{shown(request.ckpt)} holds {len(runs)} rounds, and each is evaluated on its own test fold;\n"
+            f"to look at other images name one round: --ckpt {shown(request.ckpt)}/{runs[0].name}"
+        )
+    parts: _Parts = []
+    for run in runs:
+        predictions, meta, subset = _predict(config, replace(request, ckpt=run), gates, progress)
+        parts.append((int(run.name.removeprefix("fold-")), predictions))
+    return parts, {"folds": [str(run.absolute()) for run in runs], "positive": meta["positive"]}, subset
 
 
-def _gates(config: RunConfig) -> list[Gate]:
+def parse_gates(config: RunConfig) -> list[Gate]:
+    """The gates of the config.
+
+    Raises:
+        UsageError: One cannot be read.
+    """
     under = [parse_gate(text, "under") for text in config.evaluate.fail_under]
     return under + [parse_gate(text, "over") for text in config.evaluate.fail_over]
-
-
-def _named_subset(predictions: Predictions) -> str:
-    names = set(predictions.subsets)
-    return names.pop() if len(names) == 1 else "all"
 
 
 def _predict(
@@ -117,17 +141,15 @@ def _predict(
 ) -> tuple[Predictions, dict[str, Any], str]:
     from evalcam_cli.models.device import worker_count  # noqa: PLC0415
     from evalcam_cli.models.inference import compute_logits, image_dataset  # noqa: PLC0415
-    from evalcam_cli.workflows import subjects as images  # noqa: PLC0415
     from evalcam_cli.workflows.checkpoints import WeightsRequest, load_classifier, rename_classes  # noqa: PLC0415
 
     loaded = load_classifier(WeightsRequest(request.ckpt, request.arch, request.classes_file), config)
-    subset = request.subset or config.evaluate.subset
-    if request.split_file is not None:
-        subjects = images.from_split(request.split_file, data=request.data, subset=subset)
-    elif request.data is not None:
-        subjects = images.from_data(request.data, request.subset)
-    else:
-        subjects = images.from_run(loaded.run, loaded.place, subset=subset)
+    subjects = choose_subjects(
+        loaded.run, loaded.place, split_file=request.split_file, data=request.data, subset=request.subset,
+        default=config.evaluate.subset,
+    )  # fmt: skip
+    if request.out is not None:
+        refuse_inside(request.out, [subjects.root])
     classifier = loaded.classifier
     refuse_unknown(gates, classifier.classes)
     labels = rename_classes([sample.label for sample in subjects.samples], request.map_class, classifier.classes)
@@ -163,15 +185,15 @@ def _predict(
 
 
 def _checked(
-    samples: list[Any], root: Path, trained_on: frozenset[str], config: RunConfig, request: EvaluateRequest,
+    samples: list[Sample], root: Path, trained_on: frozenset[str], config: RunConfig, request: EvaluateRequest,
     progress: Progress,
-) -> list[Any]:  # fmt: skip
+) -> list[Sample]:  # fmt: skip
     """The samples that can be read, unchanged since the split, and not learned from."""
     identities, unreadable = identify(
         root, [sample.path for sample in samples], max_pixels=config.data.max_pixels, progress=progress
     )
-    settle_unreadable(unreadable, request.out, config.data.allow_unreadable)
     if unreadable:
+        settle_unreadable(unreadable, len(samples), config, request.out)
         samples = [sample for sample in samples if sample.path not in unreadable]
     changed = [s.path for s in samples if s.sha256 and s.sha256 != identities[s.path].sha256]
     if changed:
@@ -183,8 +205,8 @@ def _checked(
 
 
 def _unseen(
-    samples: list[Any], identities: dict[str, Identity], trained_on: frozenset[str], config: RunConfig
-) -> list[Any]:
+    samples: list[Sample], identities: dict[str, Identity], trained_on: frozenset[str], config: RunConfig
+) -> list[Sample]:
     seen = {sample.path for sample in samples if identities[sample.path].pixels in trained_on}
     if not seen:
         return samples
@@ -208,23 +230,20 @@ def _unseen(
 
 
 def _report(
-    config: RunConfig, request: EvaluateRequest, parts: Sequence[tuple[int | None, Predictions]], gates: list[Gate],
-    meta: dict[str, Any], subset: str,
-) -> Evaluation:  # fmt: skip
-    positive = config.evaluate.positive or meta.pop("positive", None)
+    config: RunConfig, folder: OutputFolder | None, parts: _Parts, gates: list[Gate], meta: dict[str, Any], subset: str
+) -> Evaluation:
+    stored = meta.pop("positive", None)
+    positive = config.evaluate.positive or stored
     pooled = parts[0][1] if len(parts) == 1 else _pooled([predictions for _, predictions in parts])
     metrics = compute_metrics(pooled, positive=positive, bootstrap=config.evaluate.bootstrap, seed=config.seed)
     results = check_gates(gates, metrics)
     folds = tuple((fold, compute_metrics(part, positive=positive)) for fold, part in parts if fold is not None)
     document = metrics_document(metrics, meta=meta, subset=subset, gates=results)
-    evaluation = Evaluation(metrics, pooled, subset, results, document, request.out, folds)
-    if request.out is not None:
-        inputs = [request.data] if request.data is not None and request.data.is_dir() else []
-        with output_folder(request.out, overwrite=request.overwrite, inputs=inputs) as folder:
-            write_evaluation(folder, pooled, metrics, meta=meta, subset=subset, fold=None, gates=results)
-            if folds:
-                folder.write_csv("folds.csv", ("fold", "metric", "estimate"), _fold_rows(folds))
-    return evaluation
+    if folder is not None:
+        write_evaluation(folder, pooled, metrics, meta=meta, subset=subset, fold=None, gates=results)
+        if folds:
+            folder.write_csv("folds.csv", ("fold", "metric", "estimate"), _fold_rows(folds))
+    return Evaluation(metrics, pooled, subset, results, document, folds)
 
 
 def _pooled(parts: Sequence[Predictions]) -> Predictions:
@@ -232,11 +251,16 @@ def _pooled(parts: Sequence[Predictions]) -> Predictions:
     first = parts[0]
     if any(part.classes != first.classes for part in parts):
         raise DataError("the folds' models have different classes; they cannot be put together")
+    paths = [path for part in parts for path in part.paths]
+    if len(set(paths)) < len(paths):
+        raise DataError(
+            "an image stands in the test fold of several rounds; the rounds are not of one cross-validation"
+        )
     return replace(
         first,
         logits=np.concatenate([part.logits for part in parts]),
         targets=np.concatenate([part.targets for part in parts]),
-        paths=tuple(path for part in parts for path in part.paths),
+        paths=tuple(paths),
         subsets=tuple(name for part in parts for name in part.subsets),
         groups=tuple(name for part in parts for name in part.groups),
         extra=tuple(row for part in parts for row in part.extra),
@@ -253,10 +277,3 @@ def _fold_rows(folds: Sequence[tuple[int, Metrics]]) -> list[tuple[str, str, flo
         table.append(("mean", name, float(np.mean(defined)) if defined else None))
         table.append(("sd", name, float(np.std(defined, ddof=1)) if len(defined) > 1 else None))
     return table
-
-
-def describe(evaluation: Evaluation) -> str:
-    """Where the evaluation is, in a line."""
-    return f"{counted(evaluation.metrics.n, 'image')} of {evaluation.subset}" + (
-        f", written to {shown(evaluation.folder)}" if evaluation.folder else ""
-    )

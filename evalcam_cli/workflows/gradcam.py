@@ -1,9 +1,11 @@
 """From a classifier and images to heatmaps on the original pixels."""
 
 import contextlib
+import hashlib
 import io
 import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields
@@ -18,18 +20,19 @@ from torch import nn
 
 from evalcam_cli.config import RunConfig
 from evalcam_cli.data.dataset import normalise
-from evalcam_cli.data.images import UnreadableImage, load_image
+from evalcam_cli.data.identity import identify
+from evalcam_cli.data.images import load_image
 from evalcam_cli.errors import UsageError
 from evalcam_cli.explain.gradcam import GradCamResult, find_layer, grad_cam
 from evalcam_cli.explain.requests import ClassRequest, choose_classes, parse_class, rectangular
-from evalcam_cli.files import OutputFolder, output_folder, read_csv, read_json
+from evalcam_cli.files import OutputFolder, output_folder, read_csv, read_json, refuse_inside
 from evalcam_cli.models.inference import Classifier
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.report.overlay import draw_overlay, peak, png_bytes
 from evalcam_cli.text import counted, file_stem, shown
 from evalcam_cli.workflows import subjects as images
 from evalcam_cli.workflows.checkpoints import LoadedClassifier, WeightsRequest, load_classifier
-from evalcam_cli.workflows.reports import settle_unreadable
+from evalcam_cli.workflows.intake import settle_unreadable
 
 log = logging.getLogger("evalcam")
 
@@ -113,11 +116,14 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
     requests = [parse_class(text, loaded.classifier.classes) for text in config.gradcam.classes]
     layer_name, layer = find_layer(loaded.classifier.model, config.gradcam.layer)
     chosen = _subjects(config, request, loaded)
+    if any(one.rule == "true" for one in requests) and not all(subject.label for subject in chosen):
+        raise UsageError("--class true needs labels: name a --split, or a folder with class folders inside")
     inputs = [path for path in (*request.images, request.data) if path is not None and path.is_dir()]
     with output_folder(request.out, overwrite=request.overwrite, resume=request.resume, inputs=inputs) as folder:
+        chosen, fingerprint = _readable(chosen, config, request.out, progress)
         settings = {
             "classes": list(config.gradcam.classes), "method": config.gradcam.method, "layer": layer_name,
-            "checkpoint": loaded.place, "checkpoint_sha256": loaded.sha256, "images": len(chosen),
+            "checkpoint": loaded.place, "checkpoint_sha256": loaded.sha256, "images": fingerprint,
         }  # fmt: skip
         rows = _known_rows(folder, settings) if request.resume else []
         if request.resume and (folder.path / _TABLE).exists():
@@ -125,18 +131,19 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
             return GradCamResultFiles(request.out, tuple(rows))
         done = {row.path for row in rows}
         job = _Job(config, loaded.classifier, requests, layer_name, layer, folder)
-        unreadable: dict[str, str] = {}
         rest = [one for one in chosen if one.path not in done]
         with contextlib.ExitStack() as stack:
             ledger = None
-            for row in job.explain(rest, unreadable, request.out, progress):
+            for row in job.explain(rest, progress):
                 if ledger is None:  # begun only now: a layer that cannot be explained leaves nothing behind
                     folder.write_json(_SETTINGS, settings)
-                    ledger = stack.enter_context(folder.claim(_LEDGER).open("a", encoding="utf-8"))
+                    kept = "".join(json.dumps(astuple(one)) + "\n" for one in rows)
+                    ledger = stack.enter_context(folder.write(_LEDGER, kept.encode()).open("a", encoding="utf-8"))
                 rows.append(row)
                 ledger.write(json.dumps(astuple(row)) + "\n")
+                ledger.flush()
         order = {one.path: position for position, one in enumerate(chosen)}
-        rows.sort(key=lambda row: order.get(row.path, 0))
+        rows.sort(key=lambda row: order[row.path])
         folder.write_csv(_TABLE, HEADER, [_cells(row) for row in rows])
         (folder.path / _LEDGER).unlink(missing_ok=True)
         return GradCamResultFiles(request.out, tuple(rows))
@@ -144,6 +151,17 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
 
 def _cells(row: Explanation) -> tuple[object, ...]:
     return tuple(str(value).lower() if isinstance(value, bool) else value for value in astuple(row))
+
+
+def _readable(chosen: list[_Subject], config: RunConfig, out: Path, progress: Progress) -> tuple[list[_Subject], str]:
+    """The images that can be read, and a SHA-256 over their names and bytes."""
+    files = [str(one.file) for one in chosen]
+    identities, unreadable = identify(Path(), files, max_pixels=config.data.max_pixels, progress=progress)
+    names = {file: one.path for file, one in zip(files, chosen, strict=True)}
+    settle_unreadable({names[file]: reason for file, reason in unreadable.items()}, len(chosen), config, out)
+    kept = [one for one in chosen if str(one.file) in identities]
+    facts = [(one.path, one.label, one.stem, identities[str(one.file)].sha256) for one in kept]
+    return kept, hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _from_cells(row: Sequence[str]) -> Explanation:
@@ -185,8 +203,8 @@ def _known_rows(folder: OutputFolder, settings: dict[str, Any]) -> list[Explanat
 def _subjects(config: RunConfig, request: GradCamRequest, loaded: LoadedClassifier) -> list[_Subject]:
     limit = config.gradcam.max_images
     if request.images:
-        if request.split_file or request.subset:
-            raise UsageError("name IMAGEs, or --split with --subset, not both")
+        if request.split_file or request.subset or request.data:
+            raise UsageError("name IMAGEs, or --split, --data and --subset, not both")
         named = images.named_images(request.images)
         labels = set(loaded.classifier.classes)
         stems = _stems([image.relative for image in named])
@@ -195,15 +213,13 @@ def _subjects(config: RunConfig, request: GradCamRequest, loaded: LoadedClassifi
             for image, stem in zip(named, stems, strict=True)
         ]
         return _said(found[:limit], len(found))
-    subset = request.subset or config.evaluate.subset
-    if request.split_file is not None:
-        subjects = images.from_split(request.split_file, data=request.data, subset=subset)
-    elif request.data is not None:
-        subjects = images.from_data(request.data, request.subset)
-    else:
-        if request.subset is None:
-            raise UsageError("nothing to explain: name IMAGEs, --split FILE, --data DIR, or --subset test of the run")
-        subjects = images.from_run(loaded.run, loaded.place, subset=subset)
+    if request.split_file is None and request.data is None and request.subset is None:
+        raise UsageError("nothing to explain: name IMAGEs, --split FILE, --data DIR, or --subset test of the run")
+    subjects = images.choose_subjects(
+        loaded.run, loaded.place, split_file=request.split_file, data=request.data, subset=request.subset,
+        default=config.evaluate.subset,
+    )  # fmt: skip
+    refuse_inside(request.out, [subjects.root])
     samples = images.in_turn(subjects.samples, _SPLIT_IMAGES if limit is None else limit)
     stems = _stems([sample.path for sample in samples])
     chosen = [
@@ -244,20 +260,11 @@ class _Job:
     layer: nn.Module
     folder: OutputFolder
 
-    def explain(
-        self, chosen: Sequence[_Subject], unreadable: dict[str, str], out: Path, progress: Progress
-    ) -> Iterator[Explanation]:
+    def explain(self, chosen: Sequence[_Subject], progress: Progress) -> Iterator[Explanation]:
         """Rows of all images, written batch by batch, so that memory does not grow with their number."""
         for start in range(0, len(chosen), _BATCH):
-            readable = []
-            for subject in chosen[start : start + _BATCH]:
-                try:
-                    readable.append((subject, load_image(subject.file, self.config.data.max_pixels)))
-                except UnreadableImage as error:
-                    unreadable[subject.path] = error.reason
-                    settle_unreadable(unreadable, out, self.config.data.allow_unreadable)
-            if readable:
-                yield from self._explain_batch(readable)
+            batch = chosen[start : start + _BATCH]
+            yield from self._explain_batch([(one, load_image(one.file, self.config.data.max_pixels)) for one in batch])
             progress("explaining", min(start + _BATCH, len(chosen)), len(chosen))
 
     def _explain_batch(self, batch: Sequence[tuple[_Subject, Image.Image]]) -> Iterator[Explanation]:
@@ -287,7 +294,7 @@ class _Job:
         empty = not float(signed.max()) > 0
         x, y = (None, None) if empty else peak(signed, geometry)
         probability = float(torch.softmax(logits.double(), dim=0)[class_index])
-        name = f"{subject.stem}.{self.config.gradcam.method}.{_class_part(classes, class_index)}"
+        name = _fitting(subject.stem, f".{self.config.gradcam.method}.{_class_part(classes, class_index)}")
         caption = [f"{classes[class_index]}  p = {probability:.3f}", f"Grad-CAM, {self.layer_name}"]
         overlay = draw_overlay(image, signed, geometry, caption_lines=caption, label=classes[class_index])
         self.folder.write(f"{name}.png", png_bytes(overlay))
@@ -297,6 +304,16 @@ class _Job:
             float(logits[class_index]), self.config.gradcam.method, self.layer_name, float(signed.min()),
             float(signed.max()), empty, x, y, f"{name}.png", f"{name}.npy",
         )  # fmt: skip
+
+
+def _fitting(stem: str, ending: str) -> str:
+    """Stem and ending as a path whose last part fits into the 255 bytes of a file name, suffix included."""
+    folder, slash, name = stem.rpartition("/")
+    room = 250 - len(os.fsencode(ending))
+    if len(os.fsencode(name)) > room:
+        cut = os.fsencode(name)[: room - 9].decode("utf-8", "ignore")
+        name = f"{cut}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
+    return f"{folder}{slash}{name}{ending}"
 
 
 def _class_part(classes: Sequence[str], class_index: int) -> str:

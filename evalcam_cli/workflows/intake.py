@@ -52,20 +52,36 @@ def read_images(
     """Decode every image; those that cannot be read stop the run or, when so many are allowed, are left out."""
     paths = [sample.path for sample in samples]
     identities, unreadable = identify(root, paths, max_pixels=config.data.max_pixels, progress=progress)
-    if unreadable:
-        place = write_report(report_beside, "unreadable.csv", ("path", "reason"), list(unreadable.items()))
-        first = "\n".join(f"{shown(path)[:200]}: {reason}" for path, reason in list(unreadable.items())[:3])
-        message = f"{len(unreadable):,} of {counted(len(paths), 'image')} under {shown(root.absolute())} cannot be read"
-        if len(unreadable) > config.data.allow_unreadable:
-            raise DataError(
-                f"{message}:\n{first}\n{f'all are listed in {place}; ' if place else ''}mend or remove them, "
-                f"or go on without them: --allow-unreadable {len(unreadable)}"
-            )
-        notes.warn(f"{message} and are left out: {listed(unreadable)}")
+    settle_unreadable(unreadable, len(paths), config, report_beside, notes.warn)
     kept = tuple(replace(s, sha256=identities[s.path].sha256) for s in samples if s.path in identities)
     refuse_vanished(samples, kept, "no readable images")
     left_out = tuple((path, f"unreadable: {reason}") for path, reason in unreadable.items())
     return Images(root, kept, identities, left_out)
+
+
+def settle_unreadable(
+    unreadable: Mapping[str, str],
+    total: int,
+    config: RunConfig,
+    report_beside: Path | None,
+    warn: Callable[[str], None] = _log.warning,
+) -> None:
+    """List unreadable images in `unreadable.csv` beside the output, and refuse to go on when there are too many.
+
+    Raises:
+        DataError: More than `data.allow_unreadable` of `total` images are unreadable, or all.
+    """
+    if not unreadable:
+        return
+    place = write_report(report_beside, "unreadable.csv", ("path", "reason"), list(unreadable.items()))
+    first = "\n".join(f"{shown(path)[:200]}: {reason}" for path, reason in list(unreadable.items())[:3])
+    message = f"{len(unreadable):,} of {counted(total, 'image')} cannot be read"
+    if len(unreadable) > config.data.allow_unreadable or len(unreadable) == total:
+        raise DataError(
+            f"{message}:\n{first}\n{f'all are listed in {place}; ' if place else ''}mend or remove them, "
+            f"or go on without them: --allow-unreadable {len(unreadable)}"
+        )
+    warn(f"{message} and are left out: {listed(unreadable)}")
 
 
 def refuse_vanished(before: Sequence[Sample], after: Sequence[Sample], why: str) -> None:

@@ -17,7 +17,7 @@ from evalcam_cli.models.inference import compute_logits, image_dataset
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.text import shown
 from evalcam_cli.workflows.checkpoints import WeightsRequest, load_classifier
-from evalcam_cli.workflows.reports import settle_unreadable
+from evalcam_cli.workflows.intake import make_folder, settle_unreadable
 from evalcam_cli.workflows.subjects import named_images
 
 
@@ -54,11 +54,12 @@ def predict(
     """
     refuse_inside(out, [path for path in arguments if path.is_dir()])
     _refuse_taken(out, overwrite=overwrite)
+    make_folder(out)
     found = {str(image.path): image for image in named_images(arguments)}
     loaded = load_classifier(weights, config)
     files = {path: str(image.file) for path, image in found.items()}
     _, unreadable = identify(Path(), list(files.values()), max_pixels=config.data.max_pixels, progress=progress)
-    settle_unreadable(unreadable, out, config.data.allow_unreadable)
+    settle_unreadable(unreadable, len(found), config, out)
     paths = [path for path in found if files[path] not in unreadable]
     classifier = loaded.classifier
     logits = compute_logits(
@@ -70,7 +71,6 @@ def predict(
         progress=progress,
     )
     result = PredictResult(tuple(paths), classifier.classes, softmax(logits.astype(np.float64), axis=1), out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_csv(out, result.header(), result.rows())
     return result
 
@@ -82,5 +82,5 @@ def _refuse_taken(out: Path, *, overwrite: bool) -> None:
         raise UsageError(f"--out {place} is a folder; name a file such as predictions.csv")
     if out.exists() and not overwrite:
         raise UsageError(f"{place} is there already; use --overwrite or another --out")
-    if out.exists() and not out.read_bytes().startswith(b"path,predicted,confidence,p:"):
+    if out.exists() and not out.read_bytes().startswith(b"path,predicted,confidence,"):
         raise UsageError(f"{place} is there and evalcam did not write it; move it away")

@@ -8,7 +8,7 @@ from evalcam_cli.errors import UsageError
 from evalcam_cli.files import output_folder
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.workflows.checkpoints import WeightsRequest
-from evalcam_cli.workflows.evaluate import EvaluateRequest, Evaluation, evaluate
+from evalcam_cli.workflows.evaluate import EvaluateRequest, Evaluation, evaluate, parse_gates
 from evalcam_cli.workflows.gradcam import GradCamRequest, GradCamResultFiles, explain
 from evalcam_cli.workflows.train import TrainRequest, TrainResult, train
 
@@ -37,16 +37,29 @@ def run_all(
         raise UsageError("nothing to run on: name DATA, or data.path in the config")
     if config.split.folds is not None:
         raise UsageError("`run` makes one hold-out run; for split.folds use `evalcam train --all-folds`")
-    inputs = [data] if data.is_dir() else []
+    parse_gates(config)  # a misspelt gate is found out before the training
+    inputs = [data if data.is_dir() else data.parent]
     with output_folder(out, overwrite=overwrite, resume=resume, inputs=inputs):
-        training = train(config, TrainRequest(out / "train", data, resume=resume, overwrite=overwrite), progress)
+        training = train(
+            config, TrainRequest(out / "train", data, resume=resume, overwrite=overwrite, report_beside=out), progress
+        )
         again = resume or overwrite
         evaluation = evaluate(
-            config, EvaluateRequest(out=out / "evaluate", ckpt=training.folder, overwrite=again), progress
+            config,
+            EvaluateRequest(
+                out=out / "evaluate",
+                ckpt=training.folder,
+                split_file=training.folder / "split.csv",
+                data=data,
+                overwrite=again,
+            ),
+            progress,
         )
         gradcam = GradCamRequest(
             out / "gradcam",
             weights=WeightsRequest(training.folder),
+            split_file=training.folder / "split.csv",
+            data=data,
             subset=config.evaluate.subset,
             overwrite=again,
         )

@@ -64,6 +64,8 @@ def make_split(
     listing = list_samples(data)
     refuse_inside(report_beside, [listing.root])
     given = listing.divided and config.split.leaks != "resplit"
+    if explicit_ratios and config.split.folds is not None:
+        raise UsageError("choose one of --ratios and --folds; folds are equally large")
     if given and explicit_ratios:
         raise UsageError(
             f"{shown(data.absolute())} comes divided, so ratios have no effect; add --resplit to ignore its division"
@@ -229,6 +231,8 @@ def load_split(
     """
     notes = Notes()
     split, edited = read_split(path, root=data)
+    if report_beside is not None:
+        refuse_inside(report_beside, [split.root])
     if edited:
         recorded = recorded_classes(path)
         notes.warn(

@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from evalcam_cli.data.disk import FILE, walk
 from evalcam_cli.data.images import is_candidate
 from evalcam_cli.data.listing import list_samples
 from evalcam_cli.data.samples import Sample, Split
@@ -85,6 +86,26 @@ def from_run(run: Path | None, place: str, *, subset: str) -> Subjects:
     return from_split(run / "split.csv", data=None, subset=subset)
 
 
+def choose_subjects(
+    run: Path | None, place: str, *, split_file: Path | None, data: Path | None, subset: str | None, default: str
+) -> Subjects:
+    """What a command was asked to look at: a split, a data set, else the run's own split.
+
+    Args:
+        run: The run folder of the checkpoint, if it lies in one.
+        place: The checkpoint, for messages.
+        split_file: As given to `--split`.
+        data: As given to `--data`: with a split the place of its images, alone a data set taken whole.
+        subset: As given to `--subset`.
+        default: The set to take when none was given.
+    """
+    if split_file is not None:
+        return from_split(split_file, data=data, subset=subset or default)
+    if data is not None:
+        return from_data(data, subset)
+    return from_run(run, place, subset=subset or default)
+
+
 @dataclass(frozen=True)
 class NamedImage:
     """One image file named on the command line, or found in a folder named there."""
@@ -112,13 +133,12 @@ def named_images(arguments: Sequence[Path]) -> list[NamedImage]:
     found: list[NamedImage] = []
     for argument in arguments:
         if argument.is_dir():
-            files = sorted(path for path in argument.rglob("*") if is_candidate(path.name) and path.is_file())
-            if not files:
-                raise DataError(f"no images under {shown(argument.absolute())}")
-            found += [
-                NamedImage(path, (relative := path.relative_to(argument)).as_posix(), _class_folder(relative))
-                for path in files
+            names = [
+                name for name, kind in walk(argument, "") if kind == FILE and is_candidate(PurePosixPath(name).name)
             ]
+            if not names:
+                raise DataError(f"no images under {shown(argument.absolute())}")
+            found += [NamedImage(argument / name, name, _class_folder(name)) for name in sorted(names)]
         elif argument.exists():
             found.append(NamedImage(argument, argument.name))
         else:
@@ -128,8 +148,9 @@ def named_images(arguments: Sequence[Path]) -> list[NamedImage]:
     return found
 
 
-def _class_folder(relative: Path) -> str:
-    return relative.parts[0] if len(relative.parts) > 1 else ""
+def _class_folder(relative: str) -> str:
+    first, slash, _ = relative.partition("/")
+    return first if slash else ""
 
 
 def in_turn(samples: Sequence[Sample], count: int | None) -> list[Sample]:

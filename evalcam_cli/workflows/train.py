@@ -23,7 +23,7 @@ from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.files import OutputFolder, output_folder
 from evalcam_cli.models.architectures import build_model
 from evalcam_cli.models.checkpoint import Checkpoint, Stored, load_checkpoint, save_checkpoint
-from evalcam_cli.models.device import choose_device, make_repeatable, worker_count
+from evalcam_cli.models.device import choose_device, make_repeatable, use_full_precision, worker_count
 from evalcam_cli.models.inference import compute_logits
 from evalcam_cli.models.weights import fit_weights, imagenet_weights, read_weights
 from evalcam_cli.progress import Progress, silent
@@ -65,6 +65,15 @@ class TrainRequest:
     fold: int | None = None
     resume: bool = False
     overwrite: bool = False
+    report_beside: Path | None = None
+    """The output that leaks.csv and unreadable.csv stand beside; by default `out`."""
+
+    @property
+    def inputs(self) -> list[Path]:
+        """Folders that are only read."""
+        if self.data is None:
+            return []
+        return [self.data if self.data.is_dir() else self.data.parent]
 
 
 def train(config: RunConfig, request: TrainRequest, progress: Progress = silent) -> TrainResult:
@@ -74,22 +83,26 @@ def train(config: RunConfig, request: TrainRequest, progress: Progress = silent)
         EvalcamError: As the exit codes say; what was finished before is kept.
     """
     choose_device(config.device)
-    inputs = [request.data] if request.data is not None and request.data.is_dir() else []
-    with output_folder(request.out, overwrite=request.overwrite, resume=request.resume, inputs=inputs) as folder:
+    with output_folder(
+        request.out, overwrite=request.overwrite, resume=request.resume, inputs=request.inputs
+    ) as folder:
         if request.resume and (folder.path / LAST).exists():
             return _resume(config, request, folder, progress)
         start = _starting_weights(config)  # before the images are read: a refused download says so at once
         prepared = _prepared(config, request, progress)
         if request.fold is not None:
             prepared = _round(prepared, request.fold, config.seed)
+        elif prepared.split.folds is not None and not prepared.split.subset("train"):
+            raise UsageError(
+                f"the split has {prepared.split.folds} folds; choose a round with --fold I, or --all-folds"
+            )
         return train_prepared(config, prepared, folder, progress, start=start)
 
 
 def train_all_folds(config: RunConfig, request: TrainRequest, progress: Progress = silent) -> list[TrainResult]:
     """Train one model per fold into `request.out/fold-0`, `fold-1`, …, one after the other."""
     choose_device(config.device)
-    inputs = [request.data] if request.data is not None and request.data.is_dir() else []
-    owned = partial(output_folder, overwrite=request.overwrite, resume=request.resume, inputs=inputs)
+    owned = partial(output_folder, overwrite=request.overwrite, resume=request.resume, inputs=request.inputs)
     with owned(request.out):
         start = _starting_weights(config)
         prepared = _prepared(config, request, progress)
@@ -108,13 +121,12 @@ def train_all_folds(config: RunConfig, request: TrainRequest, progress: Progress
 
 
 def _prepared(config: RunConfig, request: TrainRequest, progress: Progress) -> PreparedSplit:
+    beside = request.report_beside or request.out
     if request.split_file is not None:
-        return load_split(
-            request.split_file, data=request.data, config=config, report_beside=request.out, progress=progress
-        )
+        return load_split(request.split_file, data=request.data, config=config, report_beside=beside, progress=progress)
     if request.data is None:
         raise UsageError("nothing to train on: name DATA, --split FILE, or data.path in the config")
-    return make_split(request.data, config, report_beside=request.out, progress=progress)
+    return make_split(request.data, config, report_beside=beside, progress=progress)
 
 
 def _round(prepared: PreparedSplit, fold: int, seed: int) -> PreparedSplit:
@@ -132,6 +144,15 @@ def _resume(config: RunConfig, request: TrainRequest, folder: OutputFolder, prog
     _require_same_config(config, stored.checkpoint.config, folder.path)
     state = _stored_state(stored, folder)
     prepared = load_split(folder.path / "split.csv", data=request.data, config=config, progress=progress)
+    if request.split_file is not None or request.fold is not None:
+        asked = _prepared(config, request, progress)
+        if request.fold is not None:
+            asked = _round(asked, request.fold, config.seed)
+        if fingerprint(asked.split.samples) != stored.checkpoint.split_fingerprint:
+            raise DataError(
+                f"--resume with another split or fold than {shown(folder.path.absolute())} was begun with;\n"
+                "use the same, or another --out for a new run"
+            )
     if fingerprint(prepared.split.samples) != stored.checkpoint.split_fingerprint:
         raise DataError(
             f"{shown(folder.path.absolute())}/split.csv is not the split that this run began with;\n"
@@ -150,7 +171,15 @@ def _stored_state(stored: Stored, folder: OutputFolder) -> TrainingState:
 
 
 # What a resumed run may change: where it runs, and what happens after training.
-_FREE_KEYS = ("device", "data.path", "data.workers", "evaluate", "gradcam")
+_FREE_KEYS = (
+    "device",
+    "data.path",
+    "data.workers",
+    "evaluate.fail",
+    "evaluate.subset",
+    "evaluate.bootstrap",
+    "gradcam",
+)
 
 
 def _require_same_config(config: RunConfig, before: object, folder: Path) -> None:
@@ -185,6 +214,7 @@ def train_prepared(
     split, device = prepared.split, choose_device(config.device)
     _require_trainable(split, config)
     make_repeatable(config.seed, deterministic=config.train.deterministic)
+    use_full_precision()  # validation must see what evaluation will see
     preprocessing = Preprocessing(config.data.image_size, config.data.resize)
     model = build_model(config.model.arch, len(split.classes), last_stride=config.model.last_stride)
     if stored is not None:
@@ -237,6 +267,8 @@ def _require_trainable(split: Split, config: RunConfig) -> None:
     if len(split.subset("train")) < 2:
         raise DataError("a single training image is too few to train on")
     positive = config.evaluate.positive
+    if positive is not None and len(split.classes) != 2:
+        raise UsageError(f"evaluate.positive needs two classes; there are {len(split.classes)}")
     if positive is not None and positive not in split.classes:
         raise UsageError(f"evaluate.positive: no class {shown(positive)!r}{did_you_mean(positive, split.classes)}")
     if not split.subset("val"):
@@ -344,6 +376,6 @@ def _finish(
 
 
 def _fixed_part(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """About `count` samples, spread evenly over the list: the same ones in every run."""
-    step = max(1, -(-len(samples) // count))
-    return list(samples[::step])
+    """At most `count` samples, spread evenly over the list: the same ones in every run."""
+    count = min(count, len(samples))
+    return [samples[position * len(samples) // count] for position in range(count)]
