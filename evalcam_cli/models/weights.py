@@ -1,6 +1,8 @@
 """Weights from elsewhere: torchvision's downloads and foreign state dicts, read without running code from them."""
 
+import contextlib
 import io
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,8 @@ def imagenet_weights(arch: str) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """
     weights = zoo.get_model_weights(arch).DEFAULT
     try:
-        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+        with contextlib.redirect_stdout(sys.stderr):  # torch announces its download on stdout, which is for results
+            state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (URLError, OSError, RuntimeError, ValueError) as error:
         raise MachineError(
             f"cannot get torchvision's ImageNet weights for {arch}: {shown(error)[:150]}\n"

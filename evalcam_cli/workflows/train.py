@@ -88,7 +88,6 @@ def train(config: RunConfig, request: TrainRequest, progress: Progress = silent)
     ) as folder:
         if request.resume and (folder.path / LAST).exists():
             return _resume(config, request, folder, progress)
-        start = _starting_weights(config)  # before the images are read: a refused download says so at once
         prepared = _prepared(config, request, progress)
         if request.fold is not None:
             prepared = _round(prepared, request.fold, config.seed)
@@ -96,7 +95,7 @@ def train(config: RunConfig, request: TrainRequest, progress: Progress = silent)
             raise UsageError(
                 f"the split has {prepared.split.folds} folds; choose a round with --fold I, or --all-folds"
             )
-        return train_prepared(config, prepared, folder, progress, start=start)
+        return train_prepared(config, prepared, folder, progress, start=_starting_weights(config))
 
 
 def train_all_folds(config: RunConfig, request: TrainRequest, progress: Progress = silent) -> list[TrainResult]:
@@ -104,10 +103,10 @@ def train_all_folds(config: RunConfig, request: TrainRequest, progress: Progress
     choose_device(config.device)
     owned = partial(output_folder, overwrite=request.overwrite, resume=request.resume, inputs=request.inputs)
     with owned(request.out):
-        start = _starting_weights(config)
         prepared = _prepared(config, request, progress)
         if prepared.split.folds is None:
             raise UsageError("--all-folds needs a split with folds; make one with --folds K (config split.folds)")
+        start = _starting_weights(config)
         results = []
         for fold in range(prepared.split.folds):
             log.info("fold %d of %d", fold, prepared.split.folds)
