@@ -180,7 +180,7 @@ def output_folder(
         MachineError: Another run owns it, or it is not writable.
     """
     _refuse_bad_place(path, inputs)
-    made = not path.exists()
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     with _locked(path) as lock:
         lock.seek(0)
         written = set(_names(lock))
@@ -191,7 +191,7 @@ def output_folder(
             yield folder
         finally:
             if folder.is_empty:  # a run that wrote nothing leaves nothing: neither its lock nor the folder it made
-                _tidy(path, made=made)
+                _tidy(path, made)
 
 
 @contextlib.contextmanager
@@ -230,12 +230,11 @@ def _require_empty(path: Path, *, allowed: bool) -> None:
         )
 
 
-def _tidy(path: Path, *, made: bool) -> None:
+def _tidy(path: Path, made: Iterable[Path]) -> None:
     with contextlib.suppress(OSError):
         (path / LOCK_NAME).unlink()
-    if made:
-        with contextlib.suppress(OSError):
-            path.rmdir()
+        for folder in made:
+            folder.rmdir()
 
 
 def _names(lock: Iterable[str]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evalcam_cli.errors import MachineError, UsageError
-from evalcam_cli.files import LOCK_NAME, csv_bytes, output_folder, read_csv, write_csv, write_whole
+from evalcam_cli.files import LOCK_NAME, _temporary, csv_bytes, output_folder, read_csv, write_csv, write_whole
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,12 +80,15 @@ def test_a_run_that_wrote_nothing_leaves_nothing(tmp_path: Path) -> None:
 def test_temporaries_of_a_killed_run_are_swept(tmp_path: Path) -> None:
     with output_folder(tmp_path / "run") as folder:
         folder.write("a.txt", b"1")
-    (tmp_path / "run" / ".a.txt.123.tmp").write_bytes(b"half")
+    left = _temporary(tmp_path / "run" / "a.txt", "123")
+    left.write_bytes(b"half")
+    (tmp_path / "run" / ".mine.tmp").write_bytes(b"a stranger's")
 
     with output_folder(tmp_path / "run", resume=True):
         pass
 
-    assert not (tmp_path / "run" / ".a.txt.123.tmp").exists()
+    assert not left.exists()
+    assert (tmp_path / "run" / ".mine.tmp").exists()
 
 
 @pytest.mark.parametrize("place", ["/", "~", "file", "inside"])
@@ -125,3 +128,31 @@ def test_a_folder_without_permission_is_said_before_anything_else(tmp_path: Path
 
     with pytest.raises(MachineError, match="permission"), output_folder(tmp_path / "run"):
         pass
+
+
+def test_a_refused_run_does_not_remove_what_it_would_have_overwritten(tmp_path: Path) -> None:
+    with output_folder(tmp_path / "run") as folder:
+        folder.write("weights.bin", b"precious")
+
+    with pytest.raises(RuntimeError), output_folder(tmp_path / "run", overwrite=True):
+        raise RuntimeError("refused before anything was written")
+
+    assert (tmp_path / "run" / "weights.bin").read_bytes() == b"precious"
+
+
+def test_names_with_backslashes_and_line_breaks_are_known_again(tmp_path: Path) -> None:
+    names = ["back\\name.txt", "two\nlines.txt", "back\\\nboth.txt"]
+    for _ in range(2):
+        with output_folder(tmp_path / "run", overwrite=True) as folder:
+            for name in names:
+                folder.write(name, b"x")
+
+    assert len(list((tmp_path / "run").glob("*.txt"))) == 3
+
+
+def test_a_long_name_that_fits_is_written(tmp_path: Path) -> None:
+    name = "정" * 84 + ".t"  # 254 bytes
+
+    write_whole(tmp_path / name, b"x")
+
+    assert (tmp_path / name).read_bytes() == b"x"

@@ -157,6 +157,26 @@ def test_folds_are_evaluated_together(colours: Path, tmp_path: Path) -> None:
     assert float(rows["mean", "accuracy"]) == pytest.approx(mean)
 
 
+def test_rounds_are_not_pooled_over_the_same_images(colours: Path, tmp_path: Path) -> None:
+    train_all_folds(config("split.folds=2", "train.epochs=1"), TrainRequest(tmp_path / "cv", colours))
+
+    with pytest.raises(UsageError, match="own test fold"):
+        evaluate(config(), EvaluateRequest(ckpt=tmp_path / "cv", data=colours))
+    with pytest.raises(UsageError, match="own test fold"):
+        evaluate(config(), EvaluateRequest(ckpt=tmp_path / "cv", subset="val"))
+
+    (tmp_path / "cv" / "fold-1").rename(tmp_path / "cv" / "fold-7")
+    with pytest.raises(DataError, match="fold-7"):
+        evaluate(config(), EvaluateRequest(ckpt=tmp_path / "cv"))
+
+
+def test_nothing_is_written_into_the_data_folder(run: Path, colours: Path) -> None:
+    with pytest.raises(UsageError, match="never writes to"):
+        evaluate(config(), EvaluateRequest(out=colours / "out", ckpt=run))
+
+    assert not (colours / "out").exists()
+
+
 def test_foreign_weights_are_used_once_they_are_explained(colours: Path, tmp_path: Path) -> None:
     torch.save(build_model("resnet18", 2).state_dict(), tmp_path / "w.pth")
     (tmp_path / "classes.txt").write_text("정상\na [b]\n", encoding="utf-8")

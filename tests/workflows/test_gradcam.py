@@ -92,7 +92,8 @@ def test_equal_stems_keep_their_suffix_and_equal_names_get_a_number(run: Path, t
 
 def test_an_interrupted_explanation_goes_on_where_it_stopped(run: Path, colours: Path, tmp_path: Path) -> None:
     def interrupt(task: str, done: int, total: int, note: str = "") -> None:
-        raise KeyboardInterrupt
+        if task == "explaining":
+            raise KeyboardInterrupt
 
     whole = explain(config(), request(run, tmp_path / "whole", colours))
     with pytest.raises(KeyboardInterrupt):
@@ -143,3 +144,26 @@ def test_an_unreadable_image_is_refused_or_listed(run: Path, tmp_path: Path) -> 
 def test_the_true_class_of_a_single_file_is_unknown(run: Path, colours: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs labels"):
         explain(config("gradcam.class=true"), request(run, tmp_path / "out", colours / "정상" / "000.png"))
+
+
+def test_two_interruptions_leave_no_row_twice(run: Path, colours: Path, tmp_path: Path) -> None:
+    settings = config("gradcam.class=all")
+    whole = explain(settings, request(run, tmp_path / "whole", colours))
+
+    def interrupt(task: str, done: int, total: int, note: str = "") -> None:
+        if task == "explaining":
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            explain(settings, request(run, tmp_path / "out", colours, resume=True), interrupt)
+    result = explain(settings, request(run, tmp_path / "out", colours, resume=True))
+
+    assert result.rows == whole.rows
+
+
+def test_resuming_with_other_images_is_refused(run: Path, colours: Path, tmp_path: Path) -> None:
+    explain(config(), request(run, tmp_path / "out", colours / "정상" / "000.png"))
+
+    with pytest.raises(UsageError, match="other images"):
+        explain(config(), request(run, tmp_path / "out", colours / "정상" / "001.png", resume=True))
