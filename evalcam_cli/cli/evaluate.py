@@ -108,6 +108,7 @@ def print_evaluation(evaluation: "Evaluation") -> None:
 
     title = f"{evaluation.metrics.n:,} {evaluation.subset} images"
     write_table(METRICS_HEADER, metrics_table_rows(evaluation.metrics), title=title)
+    write_out("")
     write_table(CLASS_HEADER, class_table_rows(evaluation.metrics))
     for gate in evaluation.gates:
         if gate.passed:  # a missed one is the error that the command ends with

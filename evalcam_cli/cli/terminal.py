@@ -44,7 +44,7 @@ def write_table(
     Console(
         file=buffer, force_terminal=colour, color_system="auto" if colour else None, width=width, markup=False
     ).print(table)
-    sys.stdout.write("\n".join(line.rstrip() for line in buffer.getvalue().strip("\n").splitlines()) + "\n")
+    sys.stdout.write("\n".join(line.rstrip() for line in buffer.getvalue().splitlines()).strip("\n") + "\n")
 
 
 class _Notes(logging.Handler):
