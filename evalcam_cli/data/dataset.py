@@ -1,6 +1,7 @@
 """Images as tensors, in an order that depends on the seed and the epoch alone."""
 
 import signal
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -107,6 +108,8 @@ def _leave_signals_to_the_parent(worker: int) -> None:
     """Ctrl-C and SIGTERM reach the whole process group; the parent decides, and ends its workers itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # the thread that hands tensors over reports a parent that left in the middle; errors in reading take another way
+    sys.excepthook = lambda *_: None
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing, device: torch.device) -> Tensor:
