@@ -283,7 +283,8 @@ def _take_lock(lock: IO[str], path: Path) -> None:
         else:
             import fcntl  # noqa: PLC0415 (exists on POSIX only)
 
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # not flock: workers that were forked off would keep that alive for seconds after this process is killed
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise MachineError(
             f"another evalcam run is using {shown(path.absolute())}; wait for it or choose another --out"
