@@ -142,7 +142,10 @@ def test_an_interruption_keeps_what_is_finished_and_says_how_to_go_on(
 ) -> None:
     data = draw_classes(tmp_path / "data", {"cat": 14, "dog": 14})
     options = [str(data), "--out", str(tmp_path / "run"), "--epochs", "500", *TINY, "--set", "data.workers=1"]
-    process = subprocess.Popen([*EVALCAM, "train", *options], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # a shell that runs the tests in the background has SIGINT ignored, and its children inherit that
+    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    start = [sys.executable, "-c", listening + "from evalcam_cli.cli.app import main; main()", "train", *options]
+    process = subprocess.Popen(start, stderr=subprocess.PIPE, text=True, start_new_session=True)
     last = tmp_path / "run" / "checkpoints" / "last.safetensors"
     deadline = time.monotonic() + 120
     while not last.exists() and time.monotonic() < deadline:

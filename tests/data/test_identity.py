@@ -123,12 +123,13 @@ def test_ctrl_c_ends_all_processes_with_one_traceback(tmp_path: Path) -> None:
     make_images(tmp_path, 200)
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys\n"
+        "import signal, sys\n"
         "from pathlib import Path\n"
         "from evalcam_cli.data.identity import identify\n"
         "def tell(task, done, total, note=''):\n"
         "    if done: print('reading', flush=True)\n"
         "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background shell would have it ignored
         "    paths = [f'{number % 200}.png' for number in range(100_000)]\n"
         "    identify(Path(sys.argv[1]), paths, max_pixels=100, jobs=2, progress=tell)\n"
     )
