@@ -71,11 +71,6 @@ def write_error(path: Path, error: OSError) -> MachineError | UsageError:
     return MachineError(f"cannot write {place}: {error.strerror}; {hint}")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text with LF line ends, whole or not at all; undecodable file names survive the round trip."""
-    write_whole(path, text.encode("utf-8", "surrogateescape"))
-
-
 def json_text(value: object) -> str:
     """Strict JSON (no NaN), keys in the order given, ending with a newline."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"

@@ -8,7 +8,6 @@ import typer
 
 from evalcam_cli.cli import options
 from evalcam_cli.cli.terminal import screen, write_json, write_out, write_table
-from evalcam_cli.errors import UsageError
 from evalcam_cli.text import shown
 
 if TYPE_CHECKING:
@@ -66,8 +65,7 @@ def gradcam(
             "device": device,
         },
     )
-    if resume and overwrite:
-        raise UsageError("choose one of --resume and --overwrite")
+    options.refuse_both(resume, overwrite)
     from evalcam_cli.workflows.checkpoints import WeightsRequest  # noqa: PLC0415
     from evalcam_cli.workflows.gradcam import GradCamRequest, explain  # noqa: PLC0415
 

@@ -59,6 +59,12 @@ def leak_policy(drop: bool, resplit: bool, allow: bool) -> str | None:
     return given[0] if given else None
 
 
+def refuse_both(resume: bool, overwrite: bool) -> None:
+    """Refuse to continue a run and to replace it at once."""
+    if resume and overwrite:
+        raise UsageError("choose one of --resume and --overwrite")
+
+
 def read_config(path: Path | None, assignments: list[str] | None, options: Mapping[str, object]) -> "RunConfig":
     """The config from file, `--set` and named options."""
     from evalcam_cli.config import load_config  # noqa: PLC0415 (pydantic is not needed for --help)

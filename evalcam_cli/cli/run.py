@@ -9,7 +9,6 @@ from evalcam_cli.cli import options
 from evalcam_cli.cli.evaluate import print_evaluation
 from evalcam_cli.cli.gradcam import print_explanations
 from evalcam_cli.cli.terminal import screen, write_json, write_out
-from evalcam_cli.errors import UsageError
 from evalcam_cli.text import shown
 
 
@@ -40,8 +39,7 @@ def run(
             "device": device,
         },
     )
-    if resume and overwrite:
-        raise UsageError("choose one of --resume and --overwrite")
+    options.refuse_both(resume, overwrite)
     from evalcam_cli.workflows.run import run_all  # noqa: PLC0415
 
     place = options.default_out("run", out)

@@ -72,8 +72,7 @@ def train(
     )
     if fold is not None and all_folds:
         raise UsageError("choose one of --fold and --all-folds")
-    if resume and overwrite:
-        raise UsageError("choose one of --resume and --overwrite")
+    options.refuse_both(resume, overwrite)
     from evalcam_cli.workflows.train import TrainRequest, train, train_all_folds  # noqa: PLC0415
 
     request = TrainRequest(
