@@ -1,25 +1,31 @@
-"""Demands on metrics, as a script states them: `accuracy=0.9`, `recall[glioma].ci_low>=0.8`, `ece<=0.05`."""
+"""Demands on metrics, as a script states them: `accuracy=0.9`, `recall[glioma].ci_low>=0.8`, `worst:accuracy=0.8`."""
 
 import math
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from evalcam_cli.errors import UsageError
 from evalcam_cli.evaluation.estimates import Estimate
-from evalcam_cli.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, Metrics
-from evalcam_cli.text import did_you_mean, listed, shown
+from evalcam_cli.evaluation.metrics import Metrics
+from evalcam_cli.evaluation.quantities import (
+    Demand,
+    Quantity,
+    Slice,
+    look_up,
+    parse_quantity,
+    range_of,
+    refuse_unknown,
+    same_name,
+    why_none,
+)
+from evalcam_cli.text import counted, did_you_mean, shown
 
 Direction = Literal["under", "over"]
-Part = Literal["estimate", "ci_low", "ci_high"]
 
-# The last operator counts: class names may hold `=`, `<` and `>`, numbers do not.
+# The last operator counts: names of classes and slices may hold `=`, `<` and `>`, numbers do not.
 _GATE = re.compile(r"(?P<left>.+?)\s*(?P<operator>>=|<=|==|=|>|<|≥|≤)\s*(?P<value>[^=<>≥≤]*)", re.DOTALL)
-_LEFT = re.compile(r"(?P<metric>[^\[\].]+)(?:\[(?P<label>.*)\])?(?:\.(?P<part>[^\[\].]+))?", re.DOTALL)
-_PARTS: dict[str, Part] = {"estimate": "estimate", "ci_low": "ci_low", "ci_high": "ci_high"}
-_NOT_FRACTIONS = {"log_loss": (0.0, math.inf), "brier": (0.0, 2.0), "mcc": (-1.0, 1.0), "cohen_kappa": (-1.0, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -30,10 +36,7 @@ class Gate:
     """As the user wrote it."""
     direction: Direction
     """`under`: fails below the threshold; `over`: fails above it."""
-    metric: str
-    label: str | None
-    """The class of a metric per class."""
-    part: Part
+    quantity: Quantity
     threshold: float
     strict: bool
     """The threshold itself fails too."""
@@ -47,27 +50,41 @@ class Gate:
     def demand(self) -> str:
         """The gate with its operator spelled out: `accuracy >= 0.9`."""
         operator = (">" if self.direction == "under" else "<") + ("" if self.strict else "=")
-        label = "" if self.label is None else f"[{self.label}]"
-        part = "" if self.part == "estimate" else f".{self.part}"
-        return f"{self.metric}{label}{part} {operator} {self.threshold:g}"
+        return f"{self.quantity.text} {operator} {self.threshold:.15g}"
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """What became of a gate."""
+    """What became of a demand."""
 
-    gate: Gate
+    gate: Demand
     passed: bool
     value: float | None
     """The number that was tested; None when it is undefined, which fails."""
     reason: str | None
     """Why the value is None."""
+    note: str | None = None
+    """What a reader must know to judge the result: which slice was worst, what the baseline was."""
+    estimate: Estimate | None = None
+    """What the number was taken from."""
+
+    @property
+    def found(self) -> str:
+        """The number, or `n/a: …`, and the note; names made safe to print.
+
+        Four digits, more where fewer would seem to contradict the verdict.
+        """
+        if self.value is None:
+            number = f"n/a: {self.reason}"
+        else:
+            texts = (f"{self.value:.{digits}g}" for digits in range(4, 18))
+            number = next((text for text in texts if self.gate.met_by(float(text)) == self.passed), repr(self.value))
+        return shown(number if self.note is None else f"{number}; {self.note}")
 
     @property
     def line(self) -> str:
         """`passed: accuracy >= 0.9 (0.912)`; names made safe to print."""
-        found = f"n/a: {self.reason}" if self.value is None else f"{self.value:.4g}"
-        return f"{'passed' if self.passed else 'FAILED'}: {shown(self.gate.demand)} ({found})"
+        return f"{'passed' if self.passed else 'FAILED'}: {shown(self.gate.demand)} ({self.found})"
 
 
 def parse_gate(text: str, direction: Direction) -> Gate:
@@ -82,8 +99,9 @@ def parse_gate(text: str, direction: Direction) -> Gate:
     """
     option = f"--fail-{direction} {shown(text)}"
     match = _GATE.fullmatch(text.strip())
-    if match is None:
-        name = text.strip() if re.match(r"\w+(\[.+\])?(\.\w+)?$", text.strip()) else "accuracy"
+    if match is None or match["value"].endswith(("]", "}")):  # the `=` of a name, and no number after it
+        plain = re.match(r"[\w:@]+(\[.+\])?(\{.+\})?(\.\w+)?$", text.strip())
+        name = text.strip() if plain else "accuracy"
         quoted = f"'{name}{'>=' if direction == 'under' else '<='}0.9'"
         raise UsageError(
             f"{option}: no operator and number; if you typed one, quote it, the shell took `>`:\n"
@@ -96,49 +114,14 @@ def parse_gate(text: str, direction: Direction) -> Gate:
             f"{option}: `{operator}` contradicts --fail-{direction}, which says what is too "
             f"{'low' if direction == 'under' else 'high'}; use --fail-{other}, or `=`"
         )
-    metric, label, part = _subject(match["left"], option)
-    threshold = _threshold(match["value"], metric, option)
-    return Gate(text, direction, metric, label, part, threshold, strict=operator in "<>")
-
-
-def _subject(left: str, option: str) -> tuple[str, str | None, Part]:
-    match = _LEFT.fullmatch(left)
-    if match is None:
-        raise UsageError(f"{option}: write NAME=0.9 or recall[CLASS]=0.9; .ci_low or .ci_high may follow the name")
-    metric, label = match["metric"].strip(), match["label"]
-    if label is None and metric not in OVERALL_METRICS:
-        if metric in CLASS_METRICS:
-            raise UsageError(
-                f"{option}: {metric} is a number per class; name one: {metric}[CLASS]{_macro_hint(metric)}"
-            )
-        near = did_you_mean(metric, (*OVERALL_METRICS, *CLASS_METRICS))
-        raise UsageError(f"{option}: no metric '{shown(metric)}'{near}\nthere are {', '.join(OVERALL_METRICS)}")
-    if label is not None and metric not in CLASS_METRICS:
-        if metric in OVERALL_METRICS:
-            raise UsageError(f"{option}: {metric} is one number for all classes; leave [{shown(label)}] away")
-        near = did_you_mean(metric, CLASS_METRICS)
-        raise UsageError(f"{option}: no metric '{shown(metric)}' per class{near}\nthere are {', '.join(CLASS_METRICS)}")
-    return metric, label, _part(match["part"], option)
-
-
-def _part(text: str | None, option: str) -> Part:
-    part = _PARTS.get(text or "estimate")
-    if part is None:
-        near = did_you_mean(text or "", _PARTS)
-        raise UsageError(f"{option}: no part '{shown(text)}' of a metric{near}\nthere are .ci_low and .ci_high")
-    return part
-
-
-def _macro_hint(metric: str) -> str:
-    return f", or use {metric}_macro" if f"{metric}_macro" in OVERALL_METRICS else ""
+    quantity = parse_quantity(match["left"], option)
+    threshold = _threshold(match["value"], quantity.metric, option)
+    return Gate(text, direction, quantity, threshold, strict=operator in "<>")
 
 
 def _threshold(text: str, metric: str, option: str) -> float:
-    try:
-        threshold = float(text)
-    except ValueError:
-        threshold = math.nan
-    low, high = _NOT_FRACTIONS.get(metric, (0.0, 1.0))
+    threshold = as_number(text)
+    low, high, _ = range_of(metric)
     if not math.isfinite(threshold):
         hint = "; 90 % is 0.9" if "%" in text else ""
         raise UsageError(f"{option}: '{shown(text)}' is no number{hint}")
@@ -149,55 +132,88 @@ def _threshold(text: str, metric: str, option: str) -> float:
     return threshold
 
 
-def refuse_unknown(gates: Sequence[Gate], classes: Sequence[str]) -> None:
-    """Check gates against the classes as soon as these are known, before the work is done.
-
-    Raises:
-        UsageError: A gate names a class that there is not, or an AUC for another number of classes.
-    """
-    for gate in gates:
-        if gate.label is not None:
-            _class(gate, gate.label, classes)
-        right = "roc_auc" if len(classes) == 2 else "roc_auc_ovr_macro"
-        if gate.label is None and gate.metric.startswith("roc_auc") and gate.metric != right:
-            raise UsageError(f"gate {shown(gate.text)}: with {len(classes)} classes the metric is {right}")
+def as_number(text: str) -> float:
+    """The number, or NaN where there is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
-def _class(gate: Gate, label: str, classes: Sequence[str]) -> str:
-    """The class as spelled in `classes`; composed and decomposed accents are the same."""
-    if label in classes:
-        return label
-    wanted = unicodedata.normalize("NFC", label)
-    for name in classes:
-        if unicodedata.normalize("NFC", name) == wanted:
-            return name
-    raise UsageError(
-        f"gate {shown(gate.text)}: there is no class '{shown(label)}'{did_you_mean(wanted, classes)}\n"
-        f"there are {listed(classes, 10)}"
-    )
-
-
-def check_gates(gates: Sequence[Gate], metrics: Metrics) -> tuple[GateResult, ...]:
+def check_gates(gates: Sequence[Gate], metrics: Metrics, *, slices: Sequence[Slice] = ()) -> tuple[GateResult, ...]:
     """Hold the metrics against the gates, in the order given; a number that is not there fails.
 
     Raises:
-        UsageError: As `refuse_unknown`.
+        UsageError: As `refuse_unknown`; a gate about slices when there are none.
     """
-    refuse_unknown(gates, metrics.classes)
-    return tuple(_check(gate, metrics) for gate in gates)
+    refuse_unknown(gates, metrics.classes, by=tuple(dict.fromkeys(entry.column for entry in slices)))
+    return tuple(_check(gate, metrics, slices) for gate in gates)
 
 
-def _check(gate: Gate, metrics: Metrics) -> GateResult:
-    estimate = (
-        metrics.overall[gate.metric]
-        if gate.label is None
-        else metrics.per_class[_class(gate, gate.label, metrics.classes)].estimates[gate.metric]
-    )
-    value: float | None = getattr(estimate, gate.part)
+def _check(gate: Gate, metrics: Metrics, slices: Sequence[Slice]) -> GateResult:
+    if gate.quantity.worst:
+        return _check_worst(gate, slices)
+    if gate.quantity.scope is not None:
+        return _check_slice(gate, gate.quantity.scope, slices)
+    return judged(gate, look_up(gate, metrics))
+
+
+def judged(gate: Demand, estimate: Estimate, note: str | None = None) -> GateResult:
+    """The result of a demand on an estimate; its part may be undefined, which fails."""
+    value: float | None = getattr(estimate, gate.quantity.part)
     if value is None:
-        return GateResult(gate, False, None, _why_none(estimate))
-    return GateResult(gate, gate.met_by(value), value, None)
+        return GateResult(gate, False, None, why_none(estimate), note, estimate)
+    return GateResult(gate, gate.met_by(value), value, None, note, estimate)
 
 
-def _why_none(estimate: Estimate) -> str:
-    return estimate.undefined_reason or estimate.ci_note or "no interval was computed"
+def _check_slice(gate: Gate, scope: str, slices: Sequence[Slice]) -> GateResult:
+    names = [_name(entry) for entry in slices]
+    found = same_name(scope, names)
+    if found is None:
+        return GateResult(gate, False, None, f"no images with {scope}{did_you_mean(scope, names)}")
+    entry = slices[names.index(found)]
+    if entry.metrics is None:
+        return GateResult(gate, False, None, f"{found} is left out: {_why_left_out(entry)}")
+    return judged(gate, _of_slice(gate.quantity, entry))
+
+
+def _check_worst(gate: Gate, slices: Sequence[Slice]) -> GateResult:
+    """The worst defined value decides; a slice that counts and has none makes the gate undefined.
+
+    The worst is the lowest for a gate that fails under, the highest for one that fails over; the first of equals.
+    """
+    among = [entry for entry in slices if gate.quantity.scope in (None, entry.column)]
+    counting = [entry for entry in among if entry.metrics is not None]
+    left_out = [entry for entry in among if entry.metrics is None]
+    if not counting:
+        return GateResult(gate, False, None, f"all of {counted(len(among), 'slice')} are left out: {_why(left_out)}")
+    note = f"{len(left_out)} of {counted(len(among), 'slice')} left out: {_why(left_out)}" if left_out else None
+    results = [(entry, judged(gate, _of_slice(gate.quantity, entry))) for entry in counting]
+    for entry, result in results:
+        if result.value is None:
+            reason = f"{_name(entry)}: {result.reason}"
+            return GateResult(gate, False, None, reason, note, result.estimate)
+    sign = 1 if gate.direction == "under" else -1
+    entry, worst = min(results, key=lambda pair: sign * (pair[1].value or 0.0))
+    where = f"in {_name(entry)}" + (f"; {note}" if note else "")
+    return GateResult(gate, worst.passed, worst.value, None, where, worst.estimate)
+
+
+def _name(entry: Slice) -> str:
+    return f"{entry.column}={entry.value}"
+
+
+def _why_left_out(entry: Slice) -> str:
+    return entry.suppressed_reason or "too small"
+
+
+def _why(left_out: Sequence[Slice]) -> str:
+    return ", ".join(dict.fromkeys(map(_why_left_out, left_out)))
+
+
+def _of_slice(quantity: Quantity, entry: Slice) -> Estimate:
+    metrics = entry.metrics or {}
+    name = same_name(quantity.name, tuple(metrics))
+    if name is None:
+        return Estimate(None, undefined_reason=f"{quantity.name} is not measured per slice")
+    return metrics[name]
