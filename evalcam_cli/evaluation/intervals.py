@@ -1,16 +1,23 @@
-"""95 % intervals: Wilson for proportions, the stratified percentile bootstrap for the rest."""
+"""95 % intervals of independent images: proportions, likelihood ratios, and the percentiles of a bootstrap."""
 
+import math
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
+import scipy.special
 from numpy.typing import ArrayLike, NDArray
 
 from evalcam_cli.evaluation.estimates import Interval
 
 Floats = NDArray[np.float64]
+ProportionMethod = Literal["wilson", "clopper_pearson"]
+BootstrapMethod = Literal["stratified_bootstrap", "bootstrap", "patient_bootstrap"]
 
-WILSON = "wilson"
-BOOTSTRAP = "stratified_bootstrap"
+WILSON: ProportionMethod = "wilson"
+CLOPPER_PEARSON: ProportionMethod = "clopper_pearson"
+SIMEL = "simel"
+BOOTSTRAP: BootstrapMethod = "stratified_bootstrap"
 _Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 _MAX_UNDEFINED = 0.05  # share of resamples without a value above which an interval would hide them
 _CHUNK_BYTES = 200_000_000
@@ -34,12 +41,59 @@ def wilson(successes: ArrayLike, trials: ArrayLike) -> tuple[Floats, Floats]:
     return low, high
 
 
-def wilson_interval(successes: float, trials: float) -> Interval:
-    """Wilson's interval of one proportion; empty for 0 trials."""
+def clopper_pearson(successes: ArrayLike, trials: ArrayLike) -> tuple[Floats, Floats]:
+    """The exact limits of a binomial proportion: never covers less than 95 %; NaN for 0 trials.
+
+    Quantiles 0.025 of Beta(k, n - k + 1) and 0.975 of Beta(k + 1, n - k): Clopper and Pearson, "The use of confidence
+    or fiducial limits illustrated in the case of the binomial", Biometrika 1934. Fractions of successes are allowed.
+    """
+    k, n = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64))
+    n = np.where(n > 0, n, np.nan)
+    inside_low, inside_high = k > 0, k < n
+    low = np.where(inside_low, scipy.special.betaincinv(np.where(inside_low, k, 1), n - k + 1, 0.025), 0 * n)
+    high = np.where(inside_high, scipy.special.betaincinv(k + 1, np.where(inside_high, n - k, 1), 0.975), 1 + 0 * n)
+    return low, high
+
+
+def proportion_interval(successes: float, trials: float, method: ProportionMethod = "wilson") -> Interval:
+    """The interval of one proportion by either method; empty for 0 trials."""
     if not trials:
         return Interval()
-    low, high = wilson(successes, trials)
-    return Interval(float(low), float(high), WILSON)
+    low, high = (wilson if method == WILSON else clopper_pearson)(successes, trials)
+    return Interval(float(low), float(high), method)
+
+
+def wilson_interval(successes: float, trials: float) -> Interval:
+    """Wilson's interval of one proportion; empty for 0 trials."""
+    return proportion_interval(successes, trials, WILSON)
+
+
+def likelihood_ratio_intervals(tp: float, fp: float, fn: float, tn: float) -> tuple[Interval, Interval]:
+    """Intervals of LR+ = Se / (1 - Sp) and LR- = (1 - Se) / Sp from the counts of a 2 x 2 table.
+
+    Simel, Samsa and Matchar, "Likelihood ratios with confidence: sample size estimation for diagnostic test studies",
+    Journal of Clinical Epidemiology 1991: ln LR+ ± z sqrt((1 - Se)/TP + Sp/FP), ln LR- ± z sqrt(Se/FN + (1 - Sp)/TN).
+    Where one of the four counts is 0, a half is added to all four for the interval only, and `note` says so. An
+    infinite ratio (LR+ at Sp = 1, LR- at Sp = 0) has a lower limit and no upper one, a ratio of 0 the lower limit 0.
+    No interval without images on one side, or where the ratio is 0/0.
+    """
+    if not tp + fn or not fp + tn:
+        return Interval(), Interval()
+    return _simel(tp, tp + fn, fp, fp + tn), _simel(fn, tp + fn, tn, fp + tn)
+
+
+def _simel(above: float, positives: float, below: float, negatives: float) -> Interval:
+    """The interval of (above / positives) / (below / negatives)."""
+    if not above and not below:
+        return Interval(note="the ratio is 0/0")
+    note = None
+    k, m, j, n = above, positives, below, negatives
+    if not (0 < k < m and 0 < j < n):
+        k, m, j, n = k + 0.5, m + 1, j + 0.5, n + 1
+        note = "a count of the table is 0: a half was added to all four for this interval"
+    ratio = (k / m) / (j / n)
+    width = math.exp(_Z * math.sqrt((1 - k / m) / k + (1 - j / n) / j))
+    return Interval(ratio / width if above else 0.0, ratio * width if below else None, SIMEL, note)
 
 
 def stratified_weights(strata: NDArray[np.int64], resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
@@ -62,7 +116,7 @@ def stratified_weights(strata: NDArray[np.int64], resamples: int, seed: int) -> 
         yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.int32)
 
 
-def percentile_interval(values: Floats) -> Interval:
+def percentile_interval(values: Floats, method: BootstrapMethod = BOOTSTRAP) -> Interval:
     """The 2.5 % and 97.5 % quantiles of (B,) resampled values, NaN where a resample has none.
 
     Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13. No interval when more than 5 % of the
@@ -77,4 +131,4 @@ def percentile_interval(values: Floats) -> Interval:
     if np.ptp(defined) <= 1e-12 * np.abs(defined).max():
         return Interval(note="all resamples give the same value, so the bootstrap cannot tell its uncertainty")
     low, high = np.quantile(defined, [0.025, 0.975])
-    return Interval(float(low), float(high), BOOTSTRAP)
+    return Interval(float(low), float(high), method)
