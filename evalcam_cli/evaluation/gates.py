@@ -20,7 +20,7 @@ from evalcam_cli.evaluation.quantities import (
     same_name,
     why_none,
 )
-from evalcam_cli.text import counted, did_you_mean, shown
+from evalcam_cli.text import counted, listed, shown
 
 Direction = Literal["under", "over"]
 
@@ -170,7 +170,8 @@ def _check_slice(gate: Gate, scope: str, slices: Sequence[Slice]) -> GateResult:
     names = [_name(entry) for entry in slices]
     found = same_name(scope, names)
     if found is None:
-        return GateResult(gate, False, None, f"no images with {scope}{did_you_mean(scope, names)}")
+        there = [name for name in names if name.partition("=")[0] == scope.partition("=")[0]]
+        return GateResult(gate, False, None, f"no images with {scope}; there are {listed(there, 5)}")
     entry = slices[names.index(found)]
     if entry.metrics is None:
         return GateResult(gate, False, None, f"{found} is left out: {_why_left_out(entry)}")

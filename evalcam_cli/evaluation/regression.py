@@ -28,10 +28,8 @@ from evalcam_cli.text import counted, shown
 
 SCHEMA_VERSION = 1
 _TOLERANCE = 1e-12  # what rounding can do to the difference of two decimals: 0.91 - 0.01 is met by 0.9
-# From the right: the path may hold colons (a drive), and so may the class in brackets.
-_TEXT = re.compile(
-    r"(?P<file>.+):(?P<quantity>[^\W\d][\w@]*(?:\[.*\])?(?:\{.*\})?(?:\.[a-z_]+)?)(?::(?P<margin>[^:\[\]]*))?",
-    re.DOTALL,
+_REST = re.compile(
+    r"(?P<quantity>[^\W\d][\w@]*(?:\[.*\])?(?:\{.*\})?(?:\.[a-z_]+)?)(?::(?P<margin>[^:\[\]]*))?", re.DOTALL
 )
 
 
@@ -89,11 +87,10 @@ def read_regression(text: str) -> Regression:
         DataError: The file is damaged, or not what `evalcam evaluate` writes.
     """
     option = f"--no-regression {shown(text)}"
-    match = _TEXT.fullmatch(text)
-    if match is None:
+    file, match = _divided(text)
+    if match is None or not file:
         raise UsageError(f"{option}: write FILE:METRIC or FILE:METRIC:MARGIN, e.g. baseline/metrics.json:accuracy:0.01")
-    file, margin_text = match["file"], match["margin"]
-    quantity = _quantity(match["quantity"], file, option)
+    quantity = parse_quantity(match["quantity"], option)
     if quantity.sliced:
         raise UsageError(f"{option}: a baseline holds no slices; compare the metric of all images")
     better = range_of(quantity.metric).better
@@ -101,18 +98,21 @@ def read_regression(text: str) -> Regression:
         raise UsageError(
             f"{option}: neither more nor less {quantity.metric} is better; use --fail-under and --fail-over instead"
         )
-    margin = _margin(margin_text, quantity.metric, option)
+    margin = _margin(match["margin"], quantity.metric, option)
     return Regression(text, quantity, better, margin, _baseline(file, quantity))
 
 
-def _quantity(text: str, file: str, option: str) -> Quantity:
-    try:
-        return parse_quantity(text, option)
-    except UsageError:
-        _, colon, before = file.rpartition(":")
-        if colon and _is_quantity(before):
-            _margin(text, before, option)  # `FILE:accuracy:abc`: what stands last was meant as the margin
-        raise
+def _divided(text: str) -> tuple[str, re.Match[str] | None]:
+    """The path and what follows it; where both may hold colons, the last known metric with paired brackets is meant."""
+    colons = [index for index, character in enumerate(text) if character == ":"]
+    found = [(text[:at], match) for at in reversed(colons) if (match := _REST.fullmatch(text, at + 1)) is not None]
+    known = [pair for pair in found if _is_quantity(pair[1]["quantity"])]
+    paired = [pair for pair in known if _is_paired(pair[1]["quantity"])]
+    return (paired or known or found or [(text, None)])[0]
+
+
+def _is_paired(text: str) -> bool:
+    return text.count("[") == text.count("]")
 
 
 def _is_quantity(text: str) -> bool:
