@@ -108,7 +108,7 @@ def _divided(text: str) -> tuple[str, re.Match[str] | None]:
     found = [(text[:at], match) for at in reversed(colons) if (match := _REST.fullmatch(text, at + 1)) is not None]
     known = [pair for pair in found if _is_quantity(pair[1]["quantity"])]
     paired = [pair for pair in known if _is_paired(pair[1]["quantity"])]
-    return (paired or known or found or [(text, None)])[0]
+    return next(iter(paired or known or found), (text, None))
 
 
 def _is_paired(text: str) -> bool:

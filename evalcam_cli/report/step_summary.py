@@ -17,7 +17,7 @@ SUMMARY_LIMIT = 900 * 1024
 """Bytes that a step may leave: GitHub drops the whole summary of a step above 1,024 KiB."""
 ANNOTATIONS = 10
 """Annotations of a kind that GitHub shows per step."""
-_NOTE_BYTES = 300  # room kept for the sentence that says what was left out
+_NOTE_BYTES = 150  # more than the sentence has that says what was left out
 _CELL = 300  # characters kept of a cell: names can be of any length
 
 log = logging.getLogger("evalcam")
@@ -43,7 +43,7 @@ def step_summary(
         subset: The set evaluated.
         looks: A sentence about how often this set was evaluated; none by default.
         title: The heading.
-        limit: Bytes; at least a few thousand.
+        limit: Bytes; at least 1,000.
     """
     page = _Page(limit)
     page.add(_headline(metrics, gates, subset, looks, title))
@@ -56,10 +56,10 @@ def step_summary(
 
 
 class _Page:
-    """Lines up to a number of bytes."""
+    """Lines up to a number of bytes, with room kept to say of each of four lists what was left out."""
 
     def __init__(self, limit: int) -> None:
-        self._left = limit
+        self._left = limit - 4 * _NOTE_BYTES
         self._parts: list[str] = []
 
     @property
@@ -84,18 +84,14 @@ class _Page:
         self._add_rows(["", f"### {title}", ""], [f"- {item}" for item in items], "warning")
 
     def _add_rows(self, head: Sequence[str], rows: Sequence[str], noun: str) -> None:
-        if not rows:
+        if not rows or self.add([*head, *rows]):
             return
-        if self.add([*head, *rows]):
-            return
-        self._left -= _NOTE_BYTES
         kept = 0
         if self.add(head):
             while kept < len(rows) and self.add([rows[kept]]):
                 kept += 1
-        self._left += _NOTE_BYTES
         rest = counted(len(rows) - kept, noun)
-        self.add(["", f"{rest} left out: the summary of a step is limited; all are in `metrics.json`."])
+        self._parts.append(f"\n{rest} left out: the summary of a step is limited; all are in `metrics.json`.\n")
 
 
 def _headline(metrics: Metrics, gates: Sequence[GateResult], subset: str, looks: str, title: str) -> list[str]:
@@ -121,7 +117,7 @@ def _row(cells: Sequence[str]) -> str:
 
 def _cell(text: str) -> str:
     """The text as Markdown that shows it literally, cut to a length."""
-    visible = shown(text)
+    visible = shown(text[: _CELL + 1])
     visible = visible if len(visible) <= _CELL else visible[: _CELL - 1] + "…"
     return re.sub(r"([\\`*_\[\]|~$@#:])", r"\\\1", html.escape(visible, quote=False))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalcam_cli.errors import UsageError
@@ -288,6 +288,7 @@ def test_a_threshold_outside_of_the_metric_s_range_decides_nothing(
         parse_gate(text, direction)
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.floats(0, 1),
     st.floats(0, 1),
