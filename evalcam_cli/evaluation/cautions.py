@@ -5,40 +5,40 @@ from numpy.typing import NDArray
 
 from evalcam_cli.evaluation.counts import Counts
 from evalcam_cli.evaluation.estimates import Caution
-from evalcam_cli.evaluation.predictions import Predictions
+from evalcam_cli.evaluation.predictions import Predictions, row_blocks
+from evalcam_cli.evaluation.statistics import Facts
 from evalcam_cli.text import counted, listed
 
 SMALL = 30
 """Images below which a class, or a whole set, says little: Wilson's interval of 27 of 30 is 0.74 to 0.97."""
+FEW_GROUPS = 20
+"""Groups (patients) below which their number decides what an interval by group is worth."""
 
 
-def find(predictions: Predictions, margins: Counts, *, skipped: bool) -> tuple[Caution, ...]:
+def find(predictions: Predictions, facts: Facts, margins: Counts, *, skipped: bool) -> tuple[Caution, ...]:
     """Everything to be careful about, in a fixed order.
 
     Args:
         predictions: With finite scores.
+        facts: Of these predictions.
         margins: Of their confusion matrix.
         skipped: Metrics of rank were not resampled.
     """
     n, k = len(predictions.targets), len(predictions.classes)
     support, predicted = margins.support, margins.predicted
+    constant = np.array([np.ptp(scores) == 0 for _, scores in predictions.each_class()]) if n > 1 else np.zeros(k, bool)
     found = [
         _absent(_named(predictions, support == 0), k),
         _never_predicted(_named(predictions, (predicted == 0) & (support > 0))),
         _small_class(_named(predictions, (support > 0) & (support < SMALL))),
         _few_images(n),
-        _degenerate(_named(predictions, np.ptp(predictions.probabilities, axis=0) == 0) if n > 1 else []),
+        _few_groups(predictions),
+        _degenerate(_named(predictions, constant)),
         _tied(_tied_images(predictions)),
-        _impossible(impossible_images(predictions)),
+        _impossible(int(np.isinf(facts.losses).sum())),
         _skipped(skipped),
     ]
     return tuple(caution for caution in found if caution)
-
-
-def impossible_images(predictions: Predictions) -> int:
-    """Images whose true class got the probability 0, which makes the log loss infinite."""
-    losses = predictions.log_probabilities[np.arange(len(predictions.targets)), predictions.targets]
-    return int(np.isneginf(losses).sum())
 
 
 def _named(predictions: Predictions, chosen: NDArray[np.bool_]) -> list[str]:
@@ -46,8 +46,21 @@ def _named(predictions: Predictions, chosen: NDArray[np.bool_]) -> list[str]:
 
 
 def _tied_images(predictions: Predictions) -> int:
-    scores = predictions.logits
-    return int(((scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
+    images = 0
+    for start, stop in row_blocks(*predictions.logits.shape):
+        scores = predictions.logits[start:stop]
+        images += int(((scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
+    return images
+
+
+def _few_groups(predictions: Predictions) -> Caution | None:
+    codes = predictions.group_codes
+    if codes is None:
+        return None
+    groups = int(codes.max()) + 1
+    if groups >= FEW_GROUPS:
+        return None
+    return Caution("few_groups", f"only {counted(groups, 'group')}: intervals by group are rough below {FEW_GROUPS}")
 
 
 def _absent(names: list[str], k: int) -> Caution | None:
@@ -121,7 +134,7 @@ def _skipped(skipped: bool) -> Caution | None:
         return None
     return Caution(
         "intervals_left_out",
-        "AUC and average precision have no intervals: so many images and classes take minutes; use fewer resamples",
+        "average precision and averages of AUC have no intervals: resampling so many images and classes takes minutes",
     )
 
 

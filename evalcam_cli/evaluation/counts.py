@@ -55,6 +55,12 @@ def macro(values: Floats) -> Floats:
     return ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.sum(axis=-1).astype(np.float64))
 
 
+def weighted(values: Floats, support: Floats) -> Floats:
+    """(...,) mean over the classes where (..., K) is defined, each weighing as many images as it has."""
+    defined = ~np.isnan(values)
+    return ratio(np.where(defined, values * support, 0.0).sum(axis=-1), np.where(defined, support, 0.0).sum(axis=-1))
+
+
 def accuracy(counts: Counts) -> Floats:
     """(...,) Σ tp / s."""
     return ratio(counts.hits.sum(axis=-1), counts.total)
@@ -87,6 +93,21 @@ def f1(counts: Counts) -> Floats:
     Burst, "Macro F1 and Macro F1", 2019, https://arxiv.org/abs/1911.03347).
     """
     return ratio(2 * counts.hits, counts.support + counts.predicted)
+
+
+def specificity_micro(counts: Counts) -> Floats:
+    """(...,) Σ tn / Σ (tn + fp), sums over the classes."""
+    return ratio(_tn(counts).sum(axis=-1), (counts.total[..., None] - counts.support).sum(axis=-1))
+
+
+def lr_positive(counts: Counts) -> Floats:
+    """(..., K) recall / (1 - specificity), the positive likelihood ratio. Infinite, so NaN, at specificity 1."""
+    return ratio(recall(counts), 1 - specificity(counts))
+
+
+def lr_negative(counts: Counts) -> Floats:
+    """(..., K) (1 - recall) / specificity, the negative likelihood ratio. Infinite, so NaN, at specificity 0."""
+    return ratio(1 - recall(counts), specificity(counts))
 
 
 def mcc(counts: Counts) -> Floats:

@@ -15,7 +15,7 @@ class Estimate:
     """Lower limit of the 95 % interval."""
     ci_high: float | None = None
     ci_method: str | None = None
-    """`wilson` or `stratified_bootstrap`; None without interval."""
+    """How the interval was made: `wilson`, `bootstrap`, …; None without interval."""
     undefined_reason: str | None = None
     """Why `estimate` is None."""
     n: int | None = None
@@ -34,6 +34,17 @@ class Interval:
     high: float | None = None
     method: str | None = None
     note: str | None = None
+
+
+@dataclass(frozen=True)
+class HypothesisTest:
+    """A test of one hypothesis about the predictions."""
+
+    p_value: float | None
+    hypothesis: str
+    """What is doubted when the p-value is small."""
+    undefined_reason: str | None = None
+    """Why `p_value` is None."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """95 % intervals of independent images: proportions, likelihood ratios, and the percentiles of a bootstrap."""
 
 import math
-from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -12,16 +11,14 @@ from evalcam_cli.evaluation.estimates import Interval
 
 Floats = NDArray[np.float64]
 ProportionMethod = Literal["wilson", "clopper_pearson"]
-BootstrapMethod = Literal["stratified_bootstrap", "bootstrap", "patient_bootstrap"]
+BootstrapMethod = Literal["bootstrap", "patient_bootstrap"]
 
 WILSON: ProportionMethod = "wilson"
 CLOPPER_PEARSON: ProportionMethod = "clopper_pearson"
 SIMEL = "simel"
-BOOTSTRAP: BootstrapMethod = "stratified_bootstrap"
+BOOTSTRAP: BootstrapMethod = "bootstrap"
 _Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 _MAX_UNDEFINED = 0.05  # share of resamples without a value above which an interval would hide them
-_CHUNK_BYTES = 200_000_000
-_BYTES_PER_DRAW = 48  # weights, their sorted copy and running sums, at the same time
 
 
 def wilson(successes: ArrayLike, trials: ArrayLike) -> tuple[Floats, Floats]:
@@ -94,26 +91,6 @@ def _simel(above: float, positives: float, below: float, negatives: float) -> In
     ratio = (k / m) / (j / n)
     width = math.exp(_Z * math.sqrt((1 - k / m) / k + (1 - j / n) / j))
     return Interval(ratio / width if above else 0.0, ratio * width if below else None, SIMEL, note)
-
-
-def stratified_weights(strata: NDArray[np.int64], resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
-    """How often each image stands in each resample, in blocks of (b, N) that stay below 200 MB.
-
-    Each class is resampled by itself, with replacement, to its own size, so no class gets lost, and the intervals hold
-    for a set with these class sizes. The same seed gives the same resamples, whatever is computed from them.
-    """
-    n = len(strata)
-    order = np.argsort(strata, kind="stable")
-    sizes = np.bincount(strata)
-    ends = np.repeat(np.cumsum(sizes), sizes)
-    starts = ends - np.repeat(sizes, sizes)
-    generator = np.random.default_rng(np.random.SeedSequence(seed))
-    block = max(1, _CHUNK_BYTES // (_BYTES_PER_DRAW * n))
-    for start in range(0, resamples, block):
-        rows = min(block, resamples - start)
-        drawn = order[generator.integers(starts, ends, size=(rows, n))]
-        drawn += n * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(np.int32)
 
 
 def percentile_interval(values: Floats, method: BootstrapMethod = BOOTSTRAP) -> Interval:

@@ -4,6 +4,7 @@ The images are sorted once per class; weights (how often a resample holds each i
 from the same order. Scores that differ in the last bit are different scores; equal ones share their rank.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+PARTIAL_FPR = 0.1
+"""Largest false positive rate of the partial AUC."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,23 @@ def tie_ends(descending: Floats) -> Ints:
     return np.flatnonzero(np.append(descending[1:] != descending[:-1], True))
 
 
-def auc_and_average_precision(ranking: Ranking, weights: NDArray[np.integer]) -> tuple[Floats, Floats]:
-    """ROC AUC and average precision for each row of (B, N) weights; NaN where one side has no weight.
+@dataclass(frozen=True)
+class RankedClass:
+    """Metrics of rank of one class, (B,) each; NaN where one side has no weight."""
+
+    roc_auc: Floats
+    partial_roc_auc: Floats
+    average_precision: Floats
+
+
+def ranked_metrics(ranking: Ranking, weights: NDArray[np.integer]) -> RankedClass:
+    """ROC AUC, partial AUC and average precision for each row of (B, N) weights.
 
     AUC is the share of pairs of an image of the class and another one that are in the right order, ties counting one
     half (Bamber 1975; Hanley and McNeil 1982): the midrank statistic. Average precision is the step sum
-    Σ (R_i - R_{i-1}) P_i over the distinct scores, without interpolation, as in scikit-learn.
+    Σ (R_i - R_{i-1}) P_i over the distinct scores, without interpolation, as in scikit-learn. The partial AUC is that
+    of false positive rates up to `PARTIAL_FPR`, standardised to 0.5 for chance and 1 at best: McClish, "Analyzing a
+    portion of the ROC curve", 1989.
     """
     total = np.zeros((len(weights), len(ranking.order) + 1), dtype=np.int64)
     np.cumsum(weights[:, ranking.order], axis=1, out=total[:, 1:])
@@ -70,7 +85,69 @@ def auc_and_average_precision(ranking: Ranking, weights: NDArray[np.integer]) ->
     auc = (fresh * below).sum(axis=1) / pairs * both
     precision = found / np.maximum(through, 1)  # nothing found yet where no image has weight
     average_precision = (fresh * precision).sum(axis=1) / np.maximum(positives, 1) * both
-    return auc, average_precision
+    earlier = before - (found - fresh)  # false positives before each tie
+    partial = _partial(earlier, through - found, found - fresh, fresh, positives, negatives) * both
+    return RankedClass(auc, partial, average_precision)
+
+
+def _partial(earlier: Ints, later: Ints, before: Ints, fresh: Ints, positives: Floats, negatives: Floats) -> Floats:
+    """(B,) standardised area under the ROC curve left of `PARTIAL_FPR`.
+
+    Each tie with images of the class is a segment of the curve from (earlier, before) to (later, before + fresh);
+    between two of them, and after the last, the curve is flat.
+    """
+    limit = PARTIAL_FPR * negatives[:, None]
+    start, end = np.minimum(earlier, limit), np.minimum(later, limit)
+    width = np.maximum(later - earlier, 1)
+    rise = fresh * (end - start) / width  # up to the limit
+    ramps = (end - start) * (before + rise / 2)
+    steps = np.where((later == earlier) & (earlier <= limit), fresh, 0) + np.where(later > earlier, fresh, 0)
+    following = np.concatenate([np.minimum(earlier[:, 1:], limit), limit], axis=1)
+    flats = (following - end) * (before + steps)
+    scale = np.maximum(positives * negatives, 1)
+    area = (ramps + flats).sum(axis=1) / scale
+    least, most = PARTIAL_FPR**2 / 2, PARTIAL_FPR
+    return np.asarray(0.5 * (1 + (area - least) / (most - least)))
+
+
+def hand_till(columns: Iterable[Floats], targets: Ints, weights: NDArray[np.integer]) -> Floats:
+    """(B,) mean over ordered pairs of classes (i, j) of the AUC of p_i between their images; pairs without images of
+    both are left out.
+
+    Hand and Till, "A simple generalisation of the area under the ROC curve for multiple class classification
+    problems", Machine Learning 45, 2001, equation 7. It does not depend on the class shares.
+
+    Args:
+        columns: The (N,) probabilities of each class in turn.
+        targets: (N,) true classes.
+        weights: (B, N).
+    """
+    by_class = np.argsort(targets, kind="stable")
+    present, starts = np.unique(targets[by_class], return_index=True)
+    support = np.add.reduceat(weights[:, by_class], starts, axis=1).astype(np.float64)  # (B, classes present)
+    sums, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    for index, scores in enumerate(columns):
+        if index not in present:
+            continue
+        own = int(np.searchsorted(present, index))
+        above = np.add.reduceat((weights * _beaten(scores, targets == index, weights))[:, by_class], starts, axis=1)
+        both = (support > 0) & (support[:, own, None] > 0)
+        both[:, own] = False
+        areas = np.divide(above, support * support[:, own, None], out=np.zeros_like(above), where=both)
+        sums += areas.sum(axis=1)
+        pairs += both.sum(axis=1)
+    return np.asarray(np.divide(sums, pairs, out=np.full(len(weights), np.nan), where=pairs > 0))
+
+
+def _beaten(scores: Floats, positive: NDArray[np.bool_], weights: NDArray[np.integer]) -> Floats:
+    """(B, N) weight of the images of the class with a higher score than each image, those with its score half."""
+    own = np.flatnonzero(positive)
+    own = own[np.argsort(scores[own])]
+    ascending = scores[own]
+    sums = np.zeros((len(weights), len(own) + 1))
+    np.cumsum(weights[:, own], axis=1, out=sums[:, 1:])
+    until, below = np.searchsorted(ascending, scores, "right"), np.searchsorted(ascending, scores, "left")
+    return np.asarray(sums[:, -1:] - (sums[:, until] + sums[:, below]) / 2)
 
 
 @dataclass(frozen=True)

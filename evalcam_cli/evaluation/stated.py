@@ -1,7 +1,9 @@
 """Predictions of which the probabilities are known, not the logits."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,18 +26,25 @@ class StatedProbabilities(Predictions):
     stated: NDArray[np.float64]
     """(N, K) in [0, 1], rows sum to 1 within rounding."""
 
-    @cached_property
-    def log_probabilities(self) -> NDArray[np.float64]:
-        """(N, K), float64; minus infinity for a probability of 0."""
+    def take(self, indices: Sequence[int] | NDArray[np.int64]) -> Self:
+        """The predictions of some of the images, in the order named."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return replace(super().take(chosen), stated=self.stated[chosen])
+
+    def log_rows(self, start: int, stop: int) -> NDArray[np.float64]:
+        """(stop - start, K), float64; minus infinity for a probability of 0."""
         with np.errstate(divide="ignore"):
-            return np.asarray(np.log(self.stated))
+            return np.asarray(np.log(self.stated[start:stop]))
+
+    def rows(self, start: int, stop: int) -> NDArray[np.float64]:
+        """(stop - start, K), float64, as stated."""
+        return self.stated[start:stop]
+
+    def columns(self, start: int, stop: int) -> NDArray[np.float64]:
+        """(stop - start, N), float64, as stated."""
+        return np.ascontiguousarray(self.stated.T[start:stop])
 
     @cached_property
-    def probabilities(self) -> NDArray[np.float64]:
-        """(N, K), float64, as stated."""
-        return self.stated
-
-    @cached_property
-    def predicted(self) -> NDArray[np.int64]:
+    def argmax(self) -> NDArray[np.int64]:
         """(N,) index of the largest probability; the lowest index of equals."""
         return np.asarray(self.stated.argmax(axis=1), dtype=np.int64)

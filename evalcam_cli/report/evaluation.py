@@ -9,7 +9,7 @@ import numpy as np
 from evalcam_cli.evaluation.estimates import Estimate
 from evalcam_cli.evaluation.gates import GateResult
 from evalcam_cli.evaluation.metrics import CLASS_METRICS, MACROS, Metrics
-from evalcam_cli.evaluation.predictions import Predictions
+from evalcam_cli.evaluation.predictions import Predictions, row_blocks
 from evalcam_cli.evaluation.ranking import roc_curve
 from evalcam_cli.evaluation.saved import LOGITS_NAME, METRICS_NAME, PREDICTIONS_NAME
 from evalcam_cli.files import OutputFolder
@@ -93,6 +93,10 @@ def metrics_document(
             | {name: _estimate_document(estimate) for name, estimate in entry.estimates.items()}
             for label, entry in metrics.per_class.items()
         },
+        "tests": {
+            name: {"p_value": test.p_value, "hypothesis": test.hypothesis, "undefined_reason": test.undefined_reason}
+            for name, test in metrics.tests.items()
+        },
         "warnings": [{"code": caution.code, "message": caution.message} for caution in metrics.warnings],
         "gates": [
             {
@@ -106,6 +110,7 @@ def metrics_document(
         ],
         "scores": metrics.scores,
         "bootstrap": metrics.bootstrap,
+        "groups": metrics.groups,
         "seed": metrics.seed,
         "meta": dict(meta or {}),
     }
@@ -129,13 +134,20 @@ def _estimate_document(estimate: Estimate) -> dict[str, object]:
 
 def _tidy_rows(metrics: Metrics, subset: str, fold: int | None) -> Iterator[tuple[object, ...]]:
     for name, estimate in metrics.overall.items():
-        average = "macro" if name in MACROS else None
-        yield (name, None, average, subset, fold, *_cells(estimate), estimate.n, estimate.undefined_reason)
+        yield (name, None, _average(name), subset, fold, *_cells(estimate), estimate.n, estimate.undefined_reason)
     for label, entry in metrics.per_class.items():
         for name in _COUNTS:
             yield (name, label, None, subset, fold, getattr(entry, name), None, None, None, metrics.n, None)
         for name, estimate in entry.estimates.items():
             yield (name, label, None, subset, fold, *_cells(estimate), estimate.n, estimate.undefined_reason)
+
+
+def _average(name: str) -> str | None:
+    """How a metric over all classes is averaged; None for one that is not."""
+    if name in MACROS:
+        return "macro"
+    ending = name.rpartition("_")[2]
+    return ending if ending in ("macro", "weighted", "micro") else None
 
 
 def _cells(estimate: Estimate) -> tuple[object, ...]:
@@ -167,7 +179,12 @@ def _prediction_header(predictions: Predictions) -> list[str]:
 
 def _prediction_rows(predictions: Predictions, subset: str) -> Iterator[list[object]]:
     n = len(predictions.targets)
-    confidence = predictions.probabilities[np.arange(n), predictions.predicted].tolist()
+    confidence = np.concatenate(
+        [
+            predictions.rows(start, stop)[np.arange(stop - start), predictions.predicted[start:stop]]
+            for start, stop in row_blocks(*predictions.logits.shape)
+        ]
+    ).tolist()
     targets, predicted = predictions.targets.tolist(), predictions.predicted.tolist()
     for index in range(n):
         yield [
@@ -190,8 +207,9 @@ def _npy_bytes(predictions: Predictions) -> bytes:
 
 def _roc_rows(predictions: Predictions) -> Iterator[tuple[object, ...]]:
     """All points of all curves; at most 1,000 of each where there are millions of scores."""
-    for index, label in enumerate(predictions.classes):
-        curve = roc_curve(predictions.probabilities[:, index], predictions.targets == index)
+    for index, scores in predictions.each_class():
+        label = predictions.classes[index]
+        curve = roc_curve(scores, predictions.targets == index)
         if curve is None:
             continue
         points = len(curve.fpr)

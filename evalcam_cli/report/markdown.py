@@ -4,38 +4,14 @@ import html
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from evalcam_cli.evaluation.definitions import define
 from evalcam_cli.evaluation.gates import GateResult
-from evalcam_cli.evaluation.metrics import CLASS_METRICS, Metrics
+from evalcam_cli.evaluation.metrics import CLASS_METRICS, FURTHER_METRICS, MAIN_METRICS, Metrics
 from evalcam_cli.report.tables import CLASS_HEADER, METRICS_HEADER, class_table_rows, interval_text, metrics_table_rows
 from evalcam_cli.text import counted, shown
 
 _MATRIX_CLASSES = 12
 _CLASS_ROWS = 100
-
-DEFINITIONS = {
-    "accuracy": "share of images predicted right",
-    "balanced_accuracy": "mean recall over the classes that have images",
-    "precision_macro": "mean precision over the classes that were predicted",
-    "recall_macro": "mean recall over the classes that have images; the same number as balanced_accuracy",
-    "specificity_macro": "mean specificity over the classes where it is defined",
-    "f1_macro": "mean of the F1 of the classes (not the F1 of mean precision and mean recall)",
-    "roc_auc": "probability that an image of the positive class scores higher than another one; a tie counts one half",
-    "roc_auc_ovr_macro": "mean over classes of the ROC AUC of the class against the rest",
-    "average_precision_macro": "mean over classes of the step sum Σ (R_i - R_(i-1)) P_i, without interpolation",
-    "log_loss": "mean of -log p of the true class, in nats; lower is better",
-    "brier": "mean over images of the sum over classes of (p - y)², halved for two classes; lower is better",
-    "ece": "Σ (n_b/n) |accuracy_b - confidence_b| over 15 bins of equal width, closed on the right, of the probability "
-    "of the predicted class; lower is better; above 0 by chance even for a perfectly calibrated model",
-    "mcc": "Matthews' correlation of truth and prediction for K classes (Gorodkin's R_K), from -1 to 1",
-    "cohen_kappa": "agreement of truth and prediction beyond chance, at most 1",
-    "precision": "tp / (tp + fp)",
-    "recall": "tp / (tp + fn), also called sensitivity",
-    "specificity": "tn / (tn + fp)",
-    "npv": "tn / (tn + fn), the negative predictive value",
-    "f1": "2 tp / (2 tp + fp + fn)",
-    "average_precision": "Σ (R_i - R_(i-1)) P_i over the distinct scores of the class",
-}
-"""One line for every name in `metrics.json`; of a class: against all others together."""
 
 _FILES = {
     "metrics.json": "all numbers in full precision, with intervals and reasons",
@@ -54,7 +30,7 @@ def report_text(
     """The report of one evaluation in Markdown: headline, tables, warnings, definitions, files."""
     parts = [
         ["# Evaluation", "", *_headline(metrics, subset, fold)],
-        ["## All classes together", "", *_table(METRICS_HEADER, metrics_table_rows(metrics))],
+        ["## All classes together", "", *_table(METRICS_HEADER, metrics_table_rows(metrics, MAIN_METRICS))],
         ["## Each class against the rest", "", *_class_table(metrics)],
         ["## Confusion matrix", "", *_matrix(metrics)],
         [
@@ -64,6 +40,7 @@ def report_text(
             "![Precision-recall](precision_recall.png)",
             "![Calibration](calibration.png)",
         ],
+        ["## Further numbers", "", *_table(METRICS_HEADER, metrics_table_rows(metrics, FURTHER_METRICS))],
         ["## Warnings", "", *_warnings(metrics)] if metrics.warnings else [],
         ["## Gates", "", *_table(("", "demand", "found"), map(_gate_row, gates))] if gates else [],
         ["## Origin", "", *_table(("", ""), _meta_rows(meta))] if meta else [],
@@ -133,12 +110,12 @@ def _meta_rows(meta: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 
 def _definitions(metrics: Metrics) -> Iterator[str]:
     for name in (*metrics.overall, *(name for name in CLASS_METRICS if name not in metrics.overall)):
-        yield f"- `{name}`: {escaped(DEFINITIONS[name])}"
+        yield f"- `{name}`: {escaped(define(name).meaning)}"
     yield ""
     if metrics.bootstrap is not None:
         yield (
-            "Intervals are 95 %: Wilson's for accuracy and, per class, precision, recall, specificity and npv; else "
-            f"the percentiles of {metrics.bootstrap:,} bootstrap resamples within each class (seed {metrics.seed}). "
+            f"Intervals are 95 %; `metrics.json` names the method of each. Bootstrap: percentiles of "
+            f"{metrics.bootstrap:,} resamples of {'groups' if metrics.groups else 'images'} (seed {metrics.seed}). "
             "They hold for images like these, not for other places, cameras or class shares."
         )
     yield "Undefined numbers are `n/a` with the reason and are left out of averages, never counted as 0."

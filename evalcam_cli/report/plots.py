@@ -141,10 +141,10 @@ def plot_roc(predictions: Predictions, metrics: Metrics) -> bytes:
         if len(metrics.classes) > _CURVES:
             _plot_macro_roc(axes, predictions, metrics)
         for index, (colour, dashes) in zip(chosen, _line_styles(), strict=False):
-            curve = roc_curve(predictions.probabilities[:, index], predictions.targets == index)
+            curve = roc_curve(predictions.probability_of(index), predictions.targets == index)
             if curve:
                 keep = _thinned(len(curve.fpr))
-                estimate = metrics.per_class[metrics.classes[index]].roc_auc
+                estimate = metrics.per_class[metrics.classes[index]].estimates["roc_auc"]
                 axes.plot(
                     curve.fpr[keep],
                     curve.tpr[keep],
@@ -163,7 +163,7 @@ def _plot_macro_roc(axes: Axes, predictions: Predictions, metrics: Metrics) -> N
     heights = np.zeros_like(grid)
     drawn = 0
     for index in range(len(metrics.classes)):
-        curve = roc_curve(predictions.probabilities[:, index], predictions.targets == index)
+        curve = roc_curve(predictions.probability_of(index), predictions.targets == index)
         if curve:
             heights += np.interp(grid, curve.fpr, curve.tpr)
             drawn += 1
@@ -182,10 +182,10 @@ def plot_precision_recall(predictions: Predictions, metrics: Metrics) -> bytes:
         n = metrics.n
         for index, (colour, dashes) in zip(chosen, _line_styles(), strict=False):
             entry = metrics.per_class[metrics.classes[index]]
-            curve = precision_recall_curve(predictions.probabilities[:, index], predictions.targets == index)
+            curve = precision_recall_curve(predictions.probability_of(index), predictions.targets == index)
             if curve:
                 keep = _thinned(len(curve.recall))
-                label = f"{names.labels[index]}: average precision {_value(entry.average_precision)}"
+                label = f"{names.labels[index]}: average precision {_value(entry.estimates['average_precision'])}"
                 axes.step(
                     curve.recall[keep], curve.precision[keep], where="pre", label=label, color=colour, linestyle=dashes
                 )

@@ -1,23 +1,32 @@
 """Metrics as rows of short texts, for the terminal and for the report."""
 
+from collections.abc import Sequence
+
 from evalcam_cli.evaluation.estimates import Estimate
-from evalcam_cli.evaluation.metrics import Metrics
+from evalcam_cli.evaluation.metrics import MAIN_METRICS, POINT_METRICS, Metrics
 
 METRICS_HEADER = ("metric", "estimate", "95 % interval")
 CLASS_HEADER = ("class", "images", "precision", "recall", "specificity", "F1", "ROC AUC")
 _CLASS_COLUMNS = ("precision", "recall", "specificity", "f1", "roc_auc")
 
 
-def metrics_table_rows(metrics: Metrics) -> list[tuple[str, str, str]]:
-    """Name, estimate and interval of every metric over all classes.
+def metrics_table_rows(
+    metrics: Metrics, names: Sequence[str] = (*MAIN_METRICS, *POINT_METRICS)
+) -> list[tuple[str, str, str]]:
+    """Name, estimate and interval of metrics over all classes; by default those that are always shown.
 
     Fractions have three decimals, undefined is `n/a (reason)`. A macro average that leaves classes out says over how
     many it is; a missing interval is empty.
     """
     total = len(metrics.classes)
     return [
-        (_name(name, estimate, total), estimate_text(estimate), interval_text(estimate))
-        for name, estimate in metrics.overall.items()
+        (
+            _name(name, metrics.overall[name], total),
+            estimate_text(metrics.overall[name]),
+            interval_text(metrics.overall[name]),
+        )
+        for name in names
+        if name in metrics.overall
     ]
 
 
@@ -36,7 +45,11 @@ def estimate_text(estimate: Estimate) -> str:
 
 def interval_text(estimate: Estimate) -> str:
     """`0.812–0.882`, or nothing."""
-    return "" if estimate.ci_low is None else f"{estimate.ci_low:.3f}–{estimate.ci_high:.3f}"
+    if estimate.ci_low is None:
+        return ""
+    return (
+        f"above {estimate.ci_low:.3f}" if estimate.ci_high is None else f"{estimate.ci_low:.3f}–{estimate.ci_high:.3f}"
+    )
 
 
 def _name(name: str, estimate: Estimate, classes: int) -> str:

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.evaluation import counts
 from evalcam_cli.evaluation.calibration import reliability_bins
-from evalcam_cli.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, Metrics, compute_metrics
+from evalcam_cli.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, POINT_METRICS, Metrics, compute_metrics
 from evalcam_cli.evaluation.predictions import Predictions
-from evalcam_cli.evaluation.ranking import auc_and_average_precision, precision_recall_curve, rank, roc_curve
+from evalcam_cli.evaluation.ranking import precision_recall_curve, rank, ranked_metrics, roc_curve
 from evalcam_cli.evaluation.stated import StatedProbabilities
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "data"
 NAN = float("nan")
+TOO_MANY = ("top_3_accuracy", "top_5_accuracy")
 
 
 def predictions(targets: list[int], logits: list[list[float]]) -> Predictions:
@@ -72,18 +73,27 @@ def values(metrics: Metrics) -> dict[str, float | None]:
 def test_perfect_predictions_have_the_best_value_of_every_metric() -> None:
     metrics = compute_metrics(decided([0, 1, 2, 0, 1, 2], [0, 1, 2, 0, 1, 2], 3))
 
-    best = {name: 1.0 for name in metrics.overall if name not in ("log_loss", "brier", "ece")}
+    other = ("log_loss", "brier", "ece", "ece_equal_mass", "mce", "no_information_rate", *TOO_MANY)
+    best = {name: 1.0 for name in metrics.overall if name not in other}
     assert {name: metrics.overall[name].estimate for name in best} == pytest.approx(best)
-    assert all(entry.estimates[name].estimate == 1 for entry in metrics.per_class.values() for name in CLASS_METRICS)
+    for entry in metrics.per_class.values():
+        assert entry.estimates["lr_positive"].undefined_reason == "infinite: specificity is 1"
+        assert entry.estimates["lr_negative"].estimate == 0
+        assert all(entry.estimates[name].estimate == 1 for name in CLASS_METRICS if not name.startswith("lr_"))
 
 
 def test_the_names_are_those_of_the_interface() -> None:
     two, three = (compute_metrics(decided([0, 1], [0, 1], k)) for k in (2, 3))
 
-    shared = [name for name in OVERALL_METRICS if not name.startswith("roc_auc")]
-    assert set(two.overall) == {*shared, "roc_auc"}
-    assert set(three.overall) == {*shared, "roc_auc_ovr_macro"}
-    assert len(shared) == 12
+    shared = ["accuracy", "balanced_accuracy", "precision_macro", "recall_macro", "specificity_macro", "f1_macro"]
+    shared += ["average_precision_macro", "log_loss", "brier", "ece", "mcc", "cohen_kappa"]
+    assert set(two.overall) >= {*shared, "roc_auc", "calibration_slope"}
+    assert set(three.overall) >= {*shared, "roc_auc_ovr_macro", "roc_auc_ovo_macro"}
+    assert "roc_auc" not in three.overall
+    assert "roc_auc_ovr_macro" not in two.overall
+    assert set(two.overall) | set(three.overall) | set(POINT_METRICS) | {"ece_expected_if_calibrated"} == set(
+        OVERALL_METRICS
+    )
 
 
 @pytest.mark.parametrize("seed", range(80))
@@ -97,7 +107,8 @@ def test_equals_scikit_learn_wherever_it_defines_the_metric(seed: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn warns where it invents a number
         wanted = scikit_learn_values(truth, predicted, probabilities, labels, sample.classes)
-    assert set(wanted) == set(found) - {"ece"}
+    named = {name.partition("[")[0] for name in set(found) - set(wanted)}
+    assert named <= {"ece", "ece_equal_mass", "mce", "calibration_slope", "calibration_intercept"}
     for name, value in wanted.items():
         actual = found[name]
         assert (actual is None) == bool(np.isnan(value)), name
@@ -122,7 +133,13 @@ def scikit_learn_values(
             "specificity": tn / (tn + fp),
             "npv": tn / (tn + fn),
         }
+        recall, specificity = by_class["recall"], by_class["specificity"]
+        by_class["lr_positive"] = np.where(specificity < 1, recall / (1 - specificity), NAN)
+        by_class["lr_negative"] = np.where(specificity > 0, (1 - recall) / specificity, NAN)
     one_sided = ((tp + fn) == 0) | ((tn + fp) == 0)
+    by_class["partial_roc_auc"] = np.array(
+        [NAN if one_sided[i] else oracle.roc_auc_score(truth == i, probabilities[:, i], max_fpr=0.1) for i in labels]
+    )
     for name, score in (("roc_auc", oracle.roc_auc_score), ("average_precision", oracle.average_precision_score)):
         by_class[name] = np.array(
             [NAN if one_sided[i] else score(truth == i, probabilities[:, i]) for i in labels], dtype=np.float64
@@ -136,13 +153,58 @@ def scikit_learn_values(
         "mcc": oracle.matthews_corrcoef(truth, predicted) if several else NAN,
         "cohen_kappa": oracle.cohen_kappa_score(truth, predicted),
     }
-    for name in ("precision", "recall", "specificity", "f1", "average_precision"):
+    support = tp + fn
+    for name in ("precision", "recall", "specificity", "npv", "f1", "average_precision"):
         wanted[f"{name}_macro"] = np.nanmean(by_class[name])
+        wanted[f"{name}_weighted"] = weighted_by(support, by_class[name])
+    micro = {"labels": labels, "average": "micro"}
+    wanted |= {
+        "precision_micro": oracle.precision_score(truth, predicted, **micro),
+        "recall_micro": oracle.recall_score(truth, predicted, **micro),
+        "f1_micro": oracle.f1_score(truth, predicted, **micro),
+        "specificity_micro": tn.sum() / (tn + fp).sum(),
+        "npv_micro": tn.sum() / (tn + fn).sum(),
+        "no_information_rate": support.max() / support.sum(),
+    }
+    for k in (3, 5):
+        many = k < len(labels)
+        wanted[f"top_{k}_accuracy"] = (
+            oracle.top_k_accuracy_score(truth, rounded(probabilities), k=k, labels=labels) if many else NAN
+        )
+    flat = np.eye(len(labels))[truth].ravel()
+    wanted["average_precision_micro"] = oracle.average_precision_score(flat, probabilities.ravel())
     if len(labels) == 2:
         wanted["roc_auc"] = by_class["roc_auc"][1]
     else:
         wanted["roc_auc_ovr_macro"] = np.nanmean(by_class["roc_auc"])
+        wanted["roc_auc_ovr_weighted"] = weighted_by(support, by_class["roc_auc"])
+        wanted["roc_auc_ovr_micro"] = oracle.roc_auc_score(flat, probabilities.ravel())
+        wanted["roc_auc_ovo_macro"] = hand_till_by_pairs(truth, probabilities)
     return wanted | {f"{name}[{classes[i]}]": by_class[name][i] for name in by_class for i in labels}
+
+
+def weighted_by(support: NDArray[np.int64], values: NDArray[np.float64]) -> float:
+    """The mean of the defined values by support; NaN when none of their classes has images."""
+    defined = ~np.isnan(values) & (support > 0)
+    return float(np.average(values[defined], weights=support[defined])) if defined.any() else NAN
+
+
+def rounded(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rank of each probability in its row, equals in class order: scikit-learn's top-k has another tie rule."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    return -np.argsort(order, axis=1, kind="stable").astype(np.float64)
+
+
+def hand_till_by_pairs(truth: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+    """The mean of A(i|j) over ordered pairs of classes with images, each by scikit-learn's binary AUC."""
+    present = sorted(set(truth))
+    areas = [
+        oracle.roc_auc_score(truth[pair] == i, probabilities[pair, i])
+        for i in present
+        for j in present
+        if i != j and len(pair := np.flatnonzero((truth == i) | (truth == j)))
+    ]
+    return float(np.mean(areas)) if areas else NAN
 
 
 def test_metrics_do_not_depend_on_the_order_of_the_images() -> None:
@@ -179,8 +241,11 @@ def test_a_class_never_predicted_has_no_precision_and_a_recall_of_zero() -> None
     metrics = compute_metrics(decided([0, 1], [0, 0], 2))
 
     entry = metrics.per_class["b"]
-    assert (entry.precision.estimate, entry.precision.undefined_reason) == (None, "never predicted")
-    assert (entry.recall.estimate, entry.f1.estimate) == (0, 0)
+    assert (entry.estimates["precision"].estimate, entry.estimates["precision"].undefined_reason) == (
+        None,
+        "never predicted",
+    )
+    assert (entry.estimates["recall"].estimate, entry.estimates["f1"].estimate) == (0, 0)
     assert metrics.overall["precision_macro"].estimate == 0.5
     assert metrics.overall["precision_macro"].classes_counted == 1
     assert "never_predicted" in [caution.code for caution in metrics.warnings]
@@ -190,10 +255,13 @@ def test_a_class_predicted_without_truth_has_precision_zero_and_no_recall() -> N
     metrics = compute_metrics(decided([0, 0, 1, 1], [0, 2, 1, 1], 3))
 
     entry = metrics.per_class["c"]
-    assert entry.precision.estimate == 0
-    assert (entry.recall.estimate, entry.recall.undefined_reason) == (None, "no images of this class")
-    assert entry.roc_auc.estimate is None
-    assert entry.average_precision.estimate is None
+    assert entry.estimates["precision"].estimate == 0
+    assert (entry.estimates["recall"].estimate, entry.estimates["recall"].undefined_reason) == (
+        None,
+        "no images of this class",
+    )
+    assert entry.estimates["roc_auc"].estimate is None
+    assert entry.estimates["average_precision"].estimate is None
     assert metrics.overall["recall_macro"].estimate == 0.75
     assert metrics.overall["recall_macro"].classes_counted == 2
     assert metrics.overall["balanced_accuracy"].estimate == 0.75
@@ -208,7 +276,7 @@ def test_with_images_of_a_single_class_what_needs_two_is_undefined() -> None:
     assert metrics.overall["roc_auc"].estimate is None
     assert metrics.overall["roc_auc"].undefined_reason == "only one class has images"
     assert metrics.overall["mcc"].estimate is None
-    assert metrics.per_class["b"].specificity.undefined_reason == "no images of other classes"
+    assert metrics.per_class["b"].estimates["specificity"].undefined_reason == "no images of other classes"
     assert metrics.overall["accuracy"].estimate == pytest.approx(2 / 3)
 
 
@@ -266,7 +334,7 @@ def test_stated_probabilities_are_not_renormalised_so_ties_stay_ties() -> None:
 
     metrics = compute_metrics(stated([0, 1, 2, 0], rows))
 
-    assert metrics.per_class["a"].roc_auc.estimate == 0.5
+    assert metrics.per_class["a"].estimates["roc_auc"].estimate == 0.5
 
 
 def test_scores_that_differ_in_the_last_bit_are_different_scores() -> None:
@@ -274,7 +342,7 @@ def test_scores_that_differ_in_the_last_bit_are_different_scores() -> None:
 
     metrics = compute_metrics(stated([0, 1], [[high, 1 - high], [0.25, 0.75]]))
 
-    assert metrics.per_class["a"].roc_auc.estimate == 1
+    assert metrics.per_class["a"].estimates["roc_auc"].estimate == 1
 
 
 def test_the_positive_class_is_the_last_of_two_unless_named() -> None:
@@ -285,7 +353,7 @@ def test_the_positive_class_is_the_last_of_two_unless_named() -> None:
     assert compute_metrics(decided([0, 1, 2], [0, 1, 2], 3)).positive is None
     with pytest.raises(UsageError, match="none of the classes a, b"):
         compute_metrics(sample, positive="c")
-    with pytest.raises(UsageError, match="needs two classes; these predictions have 3"):
+    with pytest.raises(UsageError, match="needs two classes or an operating point; these predictions have 3"):
         compute_metrics(decided([0, 1, 2], [0, 1, 2], 3), positive="a")
 
 
@@ -304,7 +372,7 @@ def test_auc_is_the_midrank_statistic() -> None:
     positive = generator.random(200) < 0.3
     m = int(positive.sum())
 
-    auc, _ = auc_and_average_precision(rank(scores, positive), np.ones((1, 200), dtype=np.int32))
+    auc = ranked_metrics(rank(scores, positive), np.ones((1, 200), dtype=np.int32)).roc_auc
 
     ranks = scipy.stats.rankdata(scores)[positive].sum()
     assert auc[0] == pytest.approx((ranks - m * (m + 1) / 2) / (m * (200 - m)), abs=1e-15)
@@ -316,12 +384,12 @@ def test_a_weight_is_the_same_as_repeating_the_image() -> None:
     positive = generator.random(40) < 0.4
     weights = generator.integers(0, 4, (3, 40))
 
-    auc, average_precision = auc_and_average_precision(rank(scores, positive), weights)
+    found = ranked_metrics(rank(scores, positive), weights)
 
     for row, repeats in enumerate(weights):
         repeated, truth = np.repeat(scores, repeats), np.repeat(positive, repeats)
-        assert auc[row] == pytest.approx(oracle.roc_auc_score(truth, repeated), abs=1e-12)
-        assert average_precision[row] == pytest.approx(oracle.average_precision_score(truth, repeated), abs=1e-12)
+        assert found.roc_auc[row] == pytest.approx(oracle.roc_auc_score(truth, repeated), abs=1e-12)
+        assert found.average_precision[row] == pytest.approx(oracle.average_precision_score(truth, repeated), abs=1e-12)
 
 
 def test_auc_does_not_overflow_in_large_sets() -> None:
@@ -330,7 +398,7 @@ def test_auc_does_not_overflow_in_large_sets() -> None:
     scores = np.arange(n) % 1000 / 1000
     positive = np.arange(n) % 2 == 0
 
-    auc, _ = auc_and_average_precision(rank(scores, positive), np.ones((1, n), dtype=np.int32))
+    auc = ranked_metrics(rank(scores, positive), np.ones((1, n), dtype=np.int32)).roc_auc
 
     assert auc[0] == pytest.approx(0.499, abs=1e-9)  # even scores against odd ones, each one step above: (1-1/500)/2
 
@@ -361,7 +429,7 @@ def test_auc_equals_proc_on_its_own_data(column: str, wanted: float) -> None:
     scores = np.array([float(row[column]) for row in rows])
     positive = np.array([row["outcome"] == "Poor" for row in rows])
 
-    auc, _ = auc_and_average_precision(rank(scores, positive), np.ones((1, len(rows)), dtype=np.int32))
+    auc = ranked_metrics(rank(scores, positive), np.ones((1, len(rows)), dtype=np.int32)).roc_auc
 
     assert auc[0] == pytest.approx(wanted, abs=1e-12)
 
@@ -382,7 +450,9 @@ def test_figures_of_metric_pitfalls(table: tuple[int, int, int, int], wanted: di
     metrics = binary(*table)
 
     assert {name: metrics.overall[name].estimate for name in wanted} == pytest.approx(wanted, abs=0.0051)
-    assert metrics.per_class["b"].f1.estimate == pytest.approx(0.86 if table[0] == 45 else 0.94, abs=0.0051)
+    assert metrics.per_class["b"].estimates["f1"].estimate == pytest.approx(
+        0.86 if table[0] == 45 else 0.94, abs=0.0051
+    )
 
 
 def test_kappa_of_a_printed_table() -> None:
@@ -394,9 +464,9 @@ def test_sensitivity_and_specificity_of_a_diagnostic_test() -> None:
     """Scott et al. 2008, the example of R's epiR: 670/202/74/640 gives 0.90 and 0.76."""
     entry = binary(670, 74, 202, 640).per_class["b"]
 
-    assert entry.recall.estimate == pytest.approx(0.9005, abs=5e-5)
-    assert entry.specificity.estimate == pytest.approx(0.7601, abs=5e-5)
-    assert entry.npv.estimate == 640 / 714
+    assert entry.estimates["recall"].estimate == pytest.approx(0.9005, abs=5e-5)
+    assert entry.estimates["specificity"].estimate == pytest.approx(0.7601, abs=5e-5)
+    assert entry.estimates["npv"].estimate == 640 / 714
 
 
 def test_brier_is_the_sum_over_classes_and_half_of_it_for_two() -> None:

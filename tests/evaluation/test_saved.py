@@ -56,11 +56,11 @@ def test_numbers_equal_those_of_scikit_learn_on_the_same_columns(tmp_path: Path)
 
     for index, label in enumerate("abc"):
         entry = metrics.per_class[label]
-        assert entry.roc_auc.estimate == pytest.approx(
+        assert entry.estimates["roc_auc"].estimate == pytest.approx(
             oracle.roc_auc_score(targets == index, scores[:, index]), abs=1e-12
         )
         wanted = oracle.average_precision_score(targets == index, scores[:, index])
-        assert entry.average_precision.estimate == pytest.approx(wanted, abs=1e-12)
+        assert entry.estimates["average_precision"].estimate == pytest.approx(wanted, abs=1e-12)
 
 
 def test_a_spreadsheet_with_a_mark_at_its_beginning_and_guarded_names_is_read(tmp_path: Path) -> None:

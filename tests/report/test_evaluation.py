@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
+from evalcam_cli.evaluation.definitions import define
 from evalcam_cli.evaluation.gates import check_gates, parse_gate
-from evalcam_cli.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, compute_metrics
+from evalcam_cli.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, POINT_METRICS, compute_metrics
 from evalcam_cli.evaluation.predictions import Predictions
+from evalcam_cli.evaluation.statistics import AVERAGED
 from evalcam_cli.files import output_folder, read_csv
-from evalcam_cli.report import markdown
 from evalcam_cli.report.evaluation import metrics_document, write_evaluation
 from evalcam_cli.report.tables import class_table_rows, metrics_table_rows
 
@@ -31,7 +32,13 @@ def sample() -> Predictions:
     logits[:, 3] -= 20
     paths = tuple(f"개/+{i}.png" for i in range(60))
     return Predictions(
-        CLASSES, logits, targets, paths, groups=("p",) * 60, extra_columns=("site",), extra=(("A",),) * 60
+        CLASSES,
+        logits,
+        targets,
+        paths,
+        groups=tuple(f"p{i // 2}" for i in range(60)),
+        extra_columns=("site",),
+        extra=(("A",),) * 60,
     )
 
 
@@ -75,7 +82,8 @@ def test_json_has_the_fields_of_the_interface(files: dict[str, Path]) -> None:
     assert document["schema_version"] == 1
     assert document["n"] == 60
     assert document["classes"] == list(CLASSES)
-    assert set(document["metrics"]) == set(OVERALL_METRICS) - {"roc_auc"}
+    two_classes = {"roc_auc", "calibration_slope", "calibration_intercept"}
+    assert set(document["metrics"]) == set(OVERALL_METRICS) - set(POINT_METRICS) - two_classes
     fields = {"estimate", "ci_low", "ci_high", "ci_method", "undefined_reason"}
     assert all(fields <= set(entry) for entry in document["metrics"].values())
     absent = document["per_class"]["absent"]
@@ -103,7 +111,7 @@ def test_the_tidy_table_says_the_same_as_the_json(files: dict[str, Path]) -> Non
 
     header = "metric,class,average,subset,fold,estimate,ci_low,ci_high,ci_method,n,undefined_reason"
     assert list(table[0]) == header.split(",")
-    assert len(table) == 13 + 4 * (5 + len(CLASS_METRICS))
+    assert len(table) == len(METRICS.overall) + 4 * (5 + len(CLASS_METRICS))
     for row in table:
         place = document["per_class"][row["class"]] if row["class"] else document["metrics"]
         entry = place[row["metric"]]
@@ -122,7 +130,9 @@ def test_classes_have_a_row_each_with_whole_counts(files: dict[str, Path]) -> No
         entry = METRICS.per_class[row["class"]]
         assert int(row["support"]) == entry.support
         assert int(row["tp"]) + int(row["fp"]) + int(row["fn"]) + int(row["tn"]) == 60
-        assert row["recall_ci_low"] == ("" if entry.recall.ci_low is None else repr(entry.recall.ci_low))
+        assert row["recall_ci_low"] == (
+            "" if entry.estimates["recall"].ci_low is None else repr(entry.estimates["recall"].ci_low)
+        )
 
 
 def test_rows_of_the_matrix_are_the_truth(files: dict[str, Path]) -> None:
@@ -156,7 +166,7 @@ def test_the_roc_table_gives_the_area_back(files: dict[str, Path]) -> None:
         points = [(float(row["fpr"]), float(row["tpr"])) for row in table if row["class"] == label]
         assert (points[0], points[-1]) == ((0, 0), (1, 1))
         area = sklearn.metrics.auc([fpr for fpr, _ in points], [tpr for _, tpr in points])
-        assert area == pytest.approx(METRICS.per_class[label].roc_auc.estimate, abs=1e-12)
+        assert area == pytest.approx(METRICS.per_class[label].estimates["roc_auc"].estimate, abs=1e-12)
     assert not [row for row in table if row["class"] == "absent"]
     assert table[0]["threshold"] == "inf"
 
@@ -180,7 +190,15 @@ def test_the_report_begins_with_the_headline_and_shows_names_literally(files: di
 
 
 def test_every_number_has_a_definition() -> None:
-    assert set(markdown.DEFINITIONS) == {*OVERALL_METRICS, *CLASS_METRICS}
+    for name in (*OVERALL_METRICS, *CLASS_METRICS):
+        assert all(define(name)), name
+
+
+def test_the_averages_of_a_metric_are_defined_apart() -> None:
+    meanings = [define(f"{name}_{average}").meaning for name in AVERAGED for average in ("macro", "weighted", "micro")]
+
+    assert len(set(meanings)) == len(meanings)
+    assert "against the rest" in define("roc_auc_ovr_macro").meaning
 
 
 def test_rows_for_the_terminal_have_three_decimals_or_a_reason() -> None:

@@ -130,7 +130,7 @@ def test_no_confusion_at_all_is_said(drawn: list[Figure]) -> None:
 def test_two_classes_have_one_curve_with_its_area_and_the_chance_line(drawn: list[Figure]) -> None:
     predictions = sample(2)
     metrics = compute_metrics(predictions, positive="class 0", bootstrap=20)
-    auc, average_precision = metrics.overall["roc_auc"], metrics.per_class["class 0"].average_precision
+    auc, average_precision = metrics.overall["roc_auc"], metrics.per_class["class 0"].estimates["average_precision"]
 
     plots.plot_roc(predictions, metrics)
     plots.plot_precision_recall(predictions, metrics)
@@ -145,7 +145,7 @@ def test_two_classes_have_one_curve_with_its_area_and_the_chance_line(drawn: lis
 def test_many_classes_show_the_mean_and_the_five_worst(drawn: list[Figure]) -> None:
     predictions = sample(11)
     metrics = compute_metrics(predictions)
-    areas = {label: entry.roc_auc.estimate or 0.0 for label, entry in metrics.per_class.items()}
+    areas = {label: entry.estimates["roc_auc"].estimate or 0.0 for label, entry in metrics.per_class.items()}
 
     plots.plot_roc(predictions, metrics)
 
