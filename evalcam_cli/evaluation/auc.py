@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import scipy.special
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from evalcam_cli.evaluation.estimates import Interval
 
@@ -21,6 +21,7 @@ AucMethod = Literal["score", "delong"]
 TOO_FEW_IMAGES = "needs at least 2 images of the class and 2 of the others"
 TOO_FEW_PATIENTS = "needs at least 2 patients with images of the class and 2 with others"
 _Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
+_VOTES = 2.0  # patients, one on each side, that speak for the worst dependence
 
 
 @dataclass(frozen=True)
@@ -109,63 +110,204 @@ def clustered_covariance(a: Placements, b: Placements, positive_groups: Ints, ne
     V10 - AUC and V01 - AUC over the M positives and N negatives of patient i, of I patients, I10 with positives and I01
     with negatives: S10/M + S01/N + (S11 + S11')/(MN), S10 = I10/((I10-1)M) sum a_i a_i', S01 likewise,
     S11 = I/(I-1) sum a_i b_i', where ' marks the second score. Patients may have images of both sides. Where every
-    patient has one image it is DeLong's covariance, for then I10 = M, I01 = N and S11 = 0.
+    patient has one image it is DeLong's covariance exactly, for then I10 = M, I01 = N and S11 = 0.
 
     Args:
         a: Placements by the first score.
         b: Placements by the second one; the same object for a variance.
-        positive_groups: (M,) non-negative patient codes of the positives, in image order.
+        positive_groups: (M,) patient codes of the positives, whole numbers from 0, in image order.
         negative_groups: (N,) the same of the negatives.
 
     Returns:
         The covariance; NaN with fewer than 2 patients on one side. A variance may come out negative when patients have
-        images of both sides and these err in opposite directions.
+        images of both sides and err on them in opposite directions.
     """
-    size = 1 + max(int(positive_groups.max()), int(negative_groups.max()))
-    with_positives, with_negatives = np.zeros((2, size), dtype=np.bool_)
-    with_positives[positive_groups] = True
-    with_negatives[negative_groups] = True
-    counts = int(with_positives.sum()), int(with_negatives.sum()), int((with_positives | with_negatives).sum())
+    return sum(_clustered_parts(a, b, positive_groups, negative_groups))
+
+
+def _clustered_parts(a: Placements, b: Placements, positives: Ints, negatives: Ints) -> tuple[float, float, float]:
+    """S10/M, S01/N and (S11 + S11')/(MN) of Obuchowski 1997."""
+    size = 1 + max(int(positives.max()), int(negatives.max()))
+    has_positives = np.bincount(positives, minlength=size) > 0
+    has_negatives = np.bincount(negatives, minlength=size) > 0
+    counts = (int(has_positives.sum()), int(has_negatives.sum()), int((has_positives | has_negatives).sum()))
     if min(counts) < 2:
-        return float("nan")
-    a10, b10 = (_sums(placed.positives, positive_groups, size) for placed in (a, b))
-    a01, b01 = (_sums(placed.negatives, negative_groups, size) for placed in (a, b))
-    m, n = len(positive_groups), len(negative_groups)
-    positive, negative, both = (count / (count - 1) for count in counts)
-    crossed = both * float((a10 * b01).sum() + (b10 * a01).sum()) / m / n
-    return positive * float((a10 * b10).sum()) / m**2 + negative * float((a01 * b01).sum()) / n**2 + crossed
+        return math.nan, math.nan, math.nan
+    a10, b10 = (_sums(placed.positives, positives, size) for placed in (a, b))
+    a01, b01 = (_sums(placed.negatives, negatives, size) for placed in (a, b))
+    m, n = len(positives), len(negatives)
+    positive, negative, either = (count / (count - 1) for count in counts)
+    crossed = either * float((a10 * b01).sum() + (b10 * a01).sum()) / m / n
+    return positive * float((a10 * b10).sum()) / m**2, negative * float((a01 * b01).sum()) / n**2, crossed
 
 
 def _sums(values: Floats, groups: Ints, size: int) -> Floats:
-    sums: Floats = np.bincount(groups, weights=values - values.mean(), minlength=size).astype(np.float64, copy=False)
-    return sums
+    """Sum of the deviations from the mean in each group."""
+    return np.bincount(groups, weights=values - values.mean(), minlength=size).astype(np.float64, copy=False)
 
 
 def auc_interval(
     placed: Placements, *, method: AucMethod = "score", groups: tuple[Ints, Ints] | None = None
 ) -> Interval:
-    """The 95 % interval of an AUC."""
-    if groups is None:
-        if min(len(placed.positives), len(placed.negatives)) < 2:
-            return Interval(note=TOO_FEW_IMAGES)
-        variance = delong_variance(placed)
-    else:
-        variance = max(clustered_covariance(placed, placed, *groups), 0.0)
-        if math.isnan(variance):
-            return Interval(note=TOO_FEW_PATIENTS)
+    """The 95 % interval of an AUC, by `score_limits` or, with `delong`, as pROC has it: AUC ± z S^(1/2) within [0, 1].
+
+    DeLong's interval covers too little with few images or a high AUC (docs/coverage.md), and has no width at 0 or 1.
+
+    Args:
+        placed: The placements of the images.
+        method: `score` or `delong`.
+        groups: Patient codes of the positives and of the negatives, as in `clustered_covariance`; None when every
+            image stands for itself.
+    """
+    found = evidence(placed, groups)
+    variance = float(np.asarray(found.variance))
+    if math.isnan(variance):
+        return Interval(note=TOO_FEW_IMAGES if groups is None else TOO_FEW_PATIENTS)
     if method == "delong":
-        return _wald(placed.auc, variance, "delong" if groups is None else "obuchowski_wald")
-    return _provisional(placed.auc, variance, len(placed.positives), len(placed.negatives), groups is not None)
+        half = _Z * math.sqrt(variance)
+        note = None if half else "no width: the variance is estimated as 0 when all pairs are in order"
+        low, high = max(placed.auc - half, 0.0), min(placed.auc + half, 1.0)
+        return Interval(low, high, "delong" if groups is None else "obuchowski", note)
+    limits = score_limits(found)
+    return Interval(float(limits[0]), float(limits[1]), "delong_score" if groups is None else "obuchowski_score")
 
 
-def _wald(auc: float, variance: float, method: str) -> Interval:
-    half = _Z * math.sqrt(variance)
-    return Interval(max(auc - half, 0.0), min(auc + half, 1.0), method)
+@dataclass(frozen=True)
+class Evidence:
+    """What the score interval of an AUC rests on: numbers, or arrays of one shape for several AUCs at once."""
+
+    auc: ArrayLike
+    variance: ArrayLike
+    """DeLong's or Obuchowski's, not negative."""
+    parts: tuple[ArrayLike, ArrayLike]
+    """The parts of the variance that come from the positives and from the negatives."""
+    images: tuple[ArrayLike, ArrayLike]
+    """m and n."""
+    patients: tuple[ArrayLike, ArrayLike]
+    """Effective numbers of patients with positives and negatives, (sum m_i)^2 / sum m_i^2 (Kish 1965); without
+    patients m and n."""
+    imperfect: ArrayLike
+    """Patients, or images, that the variance is learnt from: those of the side with fewer that are misordered."""
 
 
-def _provisional(auc: float, variance: float, m: int, n: int, clustered: bool) -> Interval:
-    shrunk = (auc * m * n + 0.5) / (m * n + 1)
-    error = math.sqrt(max(variance, shrunk * (1 - shrunk) / (m * n))) / (shrunk * (1 - shrunk))
-    centre, half = math.log(shrunk / (1 - shrunk)), float(scipy.special.stdtrit(min(m, n) - 1, 0.975)) * error
-    low, high = (1 / (1 + math.exp(-x)) for x in (centre - half, centre + half))
-    return Interval(low, high, "obuchowski" if clustered else "score")
+def evidence(placed: Placements, groups: tuple[Ints, Ints] | None = None) -> Evidence:
+    """The evidence of one score; the variance is NaN with fewer than 2 images or patients on a side."""
+    images = len(placed.positives), len(placed.negatives)
+    imperfect = min(
+        _imperfect(placed.positives, groups and groups[0]), _imperfect(placed.negatives, groups and groups[1])
+    )
+    if groups is None:
+        parts = (
+            _half_covariance(placed.positives, placed.positives),
+            _half_covariance(placed.negatives, placed.negatives),
+        )
+        return Evidence(placed.auc, sum(parts), parts, images, images, imperfect)
+    positive, negative, crossed = _clustered_parts(placed, placed, *groups)
+    variance = np.maximum(positive + negative + crossed, 0.0)
+    patients = (_effective(groups[0]), _effective(groups[1]))
+    return Evidence(placed.auc, variance, (positive, negative), images, patients, imperfect)
+
+
+def _imperfect(side: Floats, groups: Ints | None) -> int:
+    """Patients (or images) of a side that are not above all of the other side, or not below all: the fewer of both."""
+    misplaced = side < 1, side > 0
+    if groups is None:
+        return min(int(np.count_nonzero(mask)) for mask in misplaced)
+    return min(int(np.count_nonzero(np.bincount(groups[mask]))) for mask in misplaced)
+
+
+def _effective(groups: Ints) -> float:
+    return len(groups) ** 2 / float((np.bincount(groups).astype(np.float64) ** 2).sum())
+
+
+def score_limits(found: Evidence) -> tuple[Floats, Floats]:
+    """Limits of the AUC by a score interval whose variance is the larger of a model's and the data's.
+
+    All values T that the estimate A does not contradict: (A - T)^2 <= z^2 F V(T), where V is the variance that a model
+    gives to an AUC of T (`model_variance`), so that the interval is asymmetric, stays within [0, 1] and has a width at
+    A = 1. Newcombe, "Confidence intervals for an effect size measure based on the Mann-Whitney statistic. Part 2",
+    Statistics in Medicine 2006, method 5, is this with F = 1 and another V. The data widen it by
+
+        F = max(1, (t/z)^2 S' / V(A')),  S' = (k S + 2 max(S, V_p(A'))) / (k + 2),  A' = (mnA + 1/2) / (mn + 1)
+
+    with S DeLong's or Obuchowski's variance, t the 97.5 % quantile of Student's distribution with Satterthwaite's
+    degrees of freedom as in Brunner and Munzel, Biometrical Journal 2000, k the patients that S is learnt from
+    (`imperfect`), and V_p the model's variance if all images of a patient were alike: V with the effective numbers of
+    patients for m and n. Two patients, one on each side, thus vote for the worst dependence, which decides when few
+    are misordered. Without patients V_p = V. V, F and the votes are ours, chosen by simulation: docs/coverage.md.
+    """
+    auc, variance = np.asarray(found.auc, dtype=np.float64), np.asarray(found.variance, dtype=np.float64)
+    m, n = (np.asarray(count, dtype=np.float64) for count in found.images)
+    imperfect = np.asarray(found.imperfect, dtype=np.float64)
+    shrunk = scipy.special.ndtri((auc * m * n + 0.5) / (m * n + 1))
+    expected = model_variance(shrunk, m, n)
+    alike = model_variance(shrunk, *(np.asarray(count, dtype=np.float64) for count in found.patients))
+    voted = (imperfect * variance + _VOTES * np.maximum(variance, alike)) / (imperfect + _VOTES)
+    inflation = np.maximum(1.0, (_t_quantile(found) / _Z) ** 2 * voted / expected)
+    return _solve(auc, shrunk, inflation, m, n)
+
+
+def _t_quantile(found: Evidence) -> Floats:
+    """97.5 % quantile of Student's t, (x + y)^2 / (x^2/(K-1) + y^2/(L-1)) degrees of freedom; z without variance."""
+    x, y = (np.asarray(part, dtype=np.float64) for part in found.parts)
+    k, n = (np.maximum(np.asarray(count, dtype=np.float64) - 1, 1.0) for count in found.patients)
+    known = x + y > 0
+    freedom = np.where(known, x + y, 1) ** 2 / np.where(known, x**2 / k + y**2 / n, 1)
+    quantile: Floats = np.where(known, scipy.special.stdtrit(np.maximum(freedom, 1.0), 0.975), _Z)
+    return quantile
+
+
+def model_variance(probit: Floats, m: Floats, n: Floats) -> Floats:
+    """Variance of an AUC of T = Phi(h) with m positives and n negatives: two thirds normal, one third exponential.
+
+    For any continuous scores it is (T(1-T) + (m-1) c + (n-1) c') / (mn), with c the chance that one negative is below
+    two positives, less T^2, and c' the chance that one positive is above two negatives, less T^2 (Bamber, "The area
+    above the ordinal dominance graph", Journal of Mathematical Psychology 1975). For normal scores of equal variance
+    c = c' = T - T^2 - 2 O(h, 3^(-1/2)) with Owen's function O. For exponential ones (Hanley and McNeil, Radiology 1982)
+    Newcombe's method 5 takes the mean of both, (c + c')/2 = T(1-T) (1 - 3 / (2 (2-T)(1+T))). Near 1 the first falls
+    faster than the second, and which is nearer to the truth is unknown.
+
+    Args:
+        probit: h, of any shape.
+        m: Positives; may be a fraction (effective numbers).
+        n: Negatives.
+    """
+    auc, spread = scipy.special.ndtr(probit), scipy.special.ndtr(probit) * scipy.special.ndtr(-probit)
+    normal = spread - 2 * scipy.special.owens_t(probit, 3**-0.5)
+    exponential = spread * (1 - 1.5 / ((2 - auc) * (1 + auc)))
+    shared: Floats = (spread + (m + n - 2) * (2 * normal + exponential) / 3) / (m * n)
+    return shared
+
+
+def _solve(auc: Floats, start: Floats, inflation: Floats, m: Floats, n: Floats) -> tuple[Floats, Floats]:
+    """Both ends of {T: (A - T)^2 <= z^2 F V(T)}, to 1e-14, by false position (Illinois rule) on the probit of T.
+
+    `start` is the probit of a value inside.
+    """
+    sides = np.array([1.0, -1.0]).reshape(2, *[1] * np.ndim(auc))  # below the estimate, above it
+    inner = start + 0 * sides
+    outer = -9.0 * sides + 0 * inner
+
+    def excess(probit: Floats) -> Floats:
+        reach: Floats = _Z * np.sqrt(inflation * model_variance(probit, m, n))
+        return sides * (auc - scipy.special.ndtr(probit)) - reach
+
+    inside, outside = excess(inner), excess(outer)  # negative, positive
+    open_ended = np.stack([auc <= 0, auc >= 1])
+    was_outside = np.zeros(inner.shape, dtype=np.bool_)
+    limits = outer
+    for step in range(200):
+        span = outside - inside
+        limits = outer - outside * (outer - inner) / np.where(span > 0, span, 1)
+        found = excess(limits)
+        if np.abs(np.where(open_ended, 0, found)).max() <= 1e-14:
+            break
+        is_outside = found > 0
+        again = (is_outside == was_outside) & (step > 0)  # the other end stays a second time: halve its weight
+        outer, inner = np.where(is_outside, limits, outer), np.where(is_outside, inner, limits)
+        outside = np.where(is_outside, found, np.where(again, outside / 2, outside))
+        inside = np.where(is_outside, np.where(again, inside / 2, inside), found)
+        was_outside = is_outside
+    low, high = scipy.special.ndtr(limits)
+    low, high = np.where(auc > 0, low, 0.0), np.where(auc < 1, high, 1.0)
+    return low, high

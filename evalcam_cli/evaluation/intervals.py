@@ -21,18 +21,19 @@ _Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 _MAX_UNDEFINED = 0.05  # share of resamples without a value above which an interval would hide them
 
 
-def wilson(successes: ArrayLike, trials: ArrayLike) -> tuple[Floats, Floats]:
+def wilson(successes: ArrayLike, trials: ArrayLike, quantile: ArrayLike = _Z) -> tuple[Floats, Floats]:
     """Limits of a binomial proportion; NaN for 0 trials, never outside [0, 1].
 
     (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n): Wilson 1927; method 3 in Newcombe, "Two-sided confidence
-    intervals for the single proportion: comparison of seven methods", Statistics in Medicine 1998.
+    intervals for the single proportion: comparison of seven methods", Statistics in Medicine 1998. `quantile` is z.
     """
     k, n = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64))
     n = np.where(n > 0, n, np.nan)
     p = k / n
-    centre = p + _Z**2 / (2 * n)
-    half = _Z * np.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2))
-    scale = 1 + _Z**2 / n
+    z = np.asarray(quantile, dtype=np.float64)
+    centre = p + z**2 / (2 * n)
+    half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    scale = 1 + z**2 / n
     low = np.where(k == 0, 0 * n, np.clip((centre - half) / scale, 0, 1))  # exactly 0 and 1 at the ends
     high = np.where(k == n, 1 + 0 * n, np.clip((centre + half) / scale, 0, 1))
     return low, high
