@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ET  # only written with: nothing from outside is parsed
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from evalcam_cli.evaluation.estimates import Estimate
 from evalcam_cli.evaluation.gates import GateResult
@@ -40,6 +41,15 @@ def junit_bytes(results: Sequence[GateResult], metrics: Metrics, suite_name: str
         _add_case(suite, result)
     ET.indent(root, " ")
     return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
+
+
+def is_junit_file(path: Path) -> bool:
+    """Whether a file is one that `junit_bytes` made, and so may be replaced by another."""
+    try:
+        with path.open("rb") as stream:
+            return b'\n<testsuites name="evalcam" ' in stream.read(200)
+    except OSError:
+        return False
 
 
 def _properties(metrics: Metrics) -> Iterator[tuple[str, str]]:

@@ -98,7 +98,7 @@ def _headline(metrics: Metrics, gates: Sequence[GateResult], subset: str, looks:
     accuracy = metrics.overall["accuracy"]
     value = "n/a" if accuracy.estimate is None else f"{accuracy.estimate:.3f}"
     interval = f" (95 % interval {interval_text(accuracy)})" if accuracy.ci_low is not None else ""
-    where = f" of the set {_cell(subset)}" if subset else ""
+    where = f" of the set {_cell(subset)}" if subset not in ("", "all") else ""
     missed = sum(not result.passed for result in gates)
     verdict = f"{missed} of {counted(len(gates), 'gate')} missed" if missed else f"{counted(len(gates), 'gate')} passed"
     lines = [f"## {_cell(title)}", ""]
