@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 import scipy.special
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from evalcam_cli.evaluation.estimates import Interval
 
@@ -160,7 +160,7 @@ def auc_interval(
             image stands for itself.
     """
     found = evidence(placed, groups)
-    variance = float(np.asarray(found.variance))
+    variance = float(found.variance)
     if math.isnan(variance):
         return Interval(note=TOO_FEW_IMAGES if groups is None else TOO_FEW_PATIENTS)
     if method == "delong":
@@ -174,38 +174,38 @@ def auc_interval(
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the score interval of an AUC rests on: numbers, or arrays of one shape for several AUCs at once."""
+    """What the score interval of an AUC rests on: arrays that broadcast, () for one AUC."""
 
-    auc: ArrayLike
-    variance: ArrayLike
+    auc: Floats
+    variance: Floats
     """DeLong's or Obuchowski's, not negative."""
-    parts: tuple[ArrayLike, ArrayLike]
+    parts: tuple[Floats, Floats]
     """The parts of the variance that come from the positives and from the negatives."""
-    images: tuple[ArrayLike, ArrayLike]
+    images: tuple[Floats, Floats]
     """m and n."""
-    patients: tuple[ArrayLike, ArrayLike]
-    """Effective numbers of patients with positives and negatives, (sum m_i)^2 / sum m_i^2 (Kish 1965); without
-    patients m and n."""
-    imperfect: ArrayLike
-    """Patients, or images, that the variance is learnt from: those of the side with fewer that are misordered."""
+    patients: tuple[Floats, Floats]
+    """Effective numbers of patients with positives and negatives, (sum m_i)^2 / sum m_i^2 (Kish, "Survey Sampling",
+    1965); m and n without patients."""
+    imperfect: Floats
+    """Patients, or images, that the variance is learnt from: those not perfectly placed, of the side with fewer."""
 
 
 def evidence(placed: Placements, groups: tuple[Ints, Ints] | None = None) -> Evidence:
     """The evidence of one score; the variance is NaN with fewer than 2 images or patients on a side."""
-    images = len(placed.positives), len(placed.negatives)
-    imperfect = min(
-        _imperfect(placed.positives, groups and groups[0]), _imperfect(placed.negatives, groups and groups[1])
-    )
+    sides = placed.positives, placed.negatives
+    images = np.float64(len(sides[0])), np.float64(len(sides[1]))
+    patients, crossed = images, 0.0
     if groups is None:
-        parts = (
-            _half_covariance(placed.positives, placed.positives),
-            _half_covariance(placed.negatives, placed.negatives),
-        )
-        return Evidence(placed.auc, sum(parts), parts, images, images, imperfect)
-    positive, negative, crossed = _clustered_parts(placed, placed, *groups)
-    variance = np.maximum(positive + negative + crossed, 0.0)
-    patients = (_effective(groups[0]), _effective(groups[1]))
-    return Evidence(placed.auc, variance, (positive, negative), images, patients, imperfect)
+        positive, negative = (_half_covariance(side, side) for side in sides)
+    else:
+        positive, negative, crossed = _clustered_parts(placed, placed, *groups)
+        patients = _effective(groups[0]), _effective(groups[1])
+    codes = groups or (None, None)
+    imperfect = min(_imperfect(side, group) for side, group in zip(sides, codes, strict=True))
+    numbers = (placed.auc, np.maximum(positive + negative + crossed, 0), positive, negative, *images, *patients)
+    auc, variance, x, y, *sizes = (np.asarray(number, dtype=np.float64) for number in numbers)
+    m, n, k, j = sizes
+    return Evidence(auc, variance, (x, y), (m, n), (k, j), np.asarray(imperfect, dtype=np.float64))
 
 
 def _imperfect(side: Floats, groups: Ints | None) -> int:
@@ -216,8 +216,8 @@ def _imperfect(side: Floats, groups: Ints | None) -> int:
     return min(int(np.count_nonzero(np.bincount(groups[mask]))) for mask in misplaced)
 
 
-def _effective(groups: Ints) -> float:
-    return len(groups) ** 2 / float((np.bincount(groups).astype(np.float64) ** 2).sum())
+def _effective(groups: Ints) -> np.float64:
+    return np.float64(len(groups) ** 2 / (np.bincount(groups).astype(np.float64) ** 2).sum())
 
 
 def score_limits(found: Evidence) -> tuple[Floats, Floats]:
@@ -236,24 +236,21 @@ def score_limits(found: Evidence) -> tuple[Floats, Floats]:
     patients for m and n. Two patients, one on each side, thus vote for the worst dependence, which decides when few
     are misordered. Without patients V_p = V. V, F and the votes are ours, chosen by simulation: docs/coverage.md.
     """
-    auc, variance = np.asarray(found.auc, dtype=np.float64), np.asarray(found.variance, dtype=np.float64)
-    m, n = (np.asarray(count, dtype=np.float64) for count in found.images)
-    imperfect = np.asarray(found.imperfect, dtype=np.float64)
-    shrunk = scipy.special.ndtri((auc * m * n + 0.5) / (m * n + 1))
-    expected = model_variance(shrunk, m, n)
-    alike = model_variance(shrunk, *(np.asarray(count, dtype=np.float64) for count in found.patients))
-    voted = (imperfect * variance + _VOTES * np.maximum(variance, alike)) / (imperfect + _VOTES)
-    inflation = np.maximum(1.0, (_t_quantile(found) / _Z) ** 2 * voted / expected)
-    return _solve(auc, shrunk, inflation, m, n)
+    m, n = found.images
+    shrunk = scipy.special.ndtri((found.auc * m * n + 0.5) / (m * n + 1))
+    expected, alike = model_variance(shrunk, m, n), model_variance(shrunk, *found.patients)
+    votes = found.imperfect * found.variance + _VOTES * np.maximum(found.variance, alike)
+    inflation = np.maximum(1.0, (_t_quantile(found) / _Z) ** 2 * votes / (found.imperfect + _VOTES) / expected)
+    return _solve(found.auc, shrunk, inflation, m, n)
 
 
 def _t_quantile(found: Evidence) -> Floats:
     """97.5 % quantile of Student's t, (x + y)^2 / (x^2/(K-1) + y^2/(L-1)) degrees of freedom; z without variance."""
-    x, y = (np.asarray(part, dtype=np.float64) for part in found.parts)
-    k, n = (np.maximum(np.asarray(count, dtype=np.float64) - 1, 1.0) for count in found.patients)
+    (x, y), (k, n) = found.parts, found.patients
     known = x + y > 0
-    freedom = np.where(known, x + y, 1) ** 2 / np.where(known, x**2 / k + y**2 / n, 1)
-    quantile: Floats = np.where(known, scipy.special.stdtrit(np.maximum(freedom, 1.0), 0.975), _Z)
+    slack = x**2 / np.maximum(k - 1, 1) + y**2 / np.maximum(n - 1, 1)
+    freedom = np.where(known, x + y, 1) ** 2 / np.where(known, slack, 1)
+    quantile: Floats = np.where(known, scipy.special.stdtrit(np.maximum(freedom, 1), 0.975), _Z)
     return quantile
 
 
@@ -289,8 +286,8 @@ def _solve(auc: Floats, start: Floats, inflation: Floats, m: Floats, n: Floats) 
     outer = -9.0 * sides + 0 * inner
 
     def excess(probit: Floats) -> Floats:
-        reach: Floats = _Z * np.sqrt(inflation * model_variance(probit, m, n))
-        return sides * (auc - scipy.special.ndtr(probit)) - reach
+        distance: Floats = sides * (auc - scipy.special.ndtr(probit))
+        return distance - _Z * np.sqrt(inflation * model_variance(probit, m, n))
 
     inside, outside = excess(inner), excess(outer)  # negative, positive
     open_ended = np.stack([auc <= 0, auc >= 1])
