@@ -101,7 +101,8 @@ def calibration_null(confidence: Floats, ece: float, *, resamples: int, seed: in
     """Redraw the outcomes of (N,) images from their confidences and measure ECE each time.
 
     Consistency resampling: Bröcker and Smith, "Increasing the Reliability of Reliability Diagrams", 2007; as a test
-    Vaicenavicius et al., "Evaluating model calibration in classification", 2019, section 5. Images count as independent.
+    Vaicenavicius et al., "Evaluating model calibration in classification", 2019, section 5. Images count as
+    independent.
     """
     order = np.argsort(confidence, kind="stable")
     ascending = confidence[order]

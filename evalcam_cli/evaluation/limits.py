@@ -78,9 +78,8 @@ def compute_limits(
     found |= {name: makers.by_class(name) for name in PROPORTIONS}
     found["roc_auc"] = makers.auc()
     everything = np.ones(len(sample.predictions.targets), dtype=bool)
-    found |= dict.fromkeys(
-        _AS_ACCURACY, [makers.proportion(sample.predictions.predicted == sample.predictions.targets, everything)]
-    )
+    accuracy = makers.proportion(sample.predictions.predicted == sample.predictions.targets, everything)
+    found |= {name: [accuracy] for name in _AS_ACCURACY}
     for top in TOP_K:
         if np.isfinite(points[f"top_{top}_accuracy"]):
             found[f"top_{top}_accuracy"] = [makers.proportion(sample.facts.truth_rank < top, everything)]

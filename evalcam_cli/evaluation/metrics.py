@@ -14,8 +14,8 @@ from evalcam_cli.evaluation.counts import Counts, Floats
 from evalcam_cli.evaluation.estimates import Caution, Estimate, HypothesisTest, Interval
 from evalcam_cli.evaluation.limits import IntervalChoice, Limits, compute_limits
 from evalcam_cli.evaluation.predictions import Predictions, row_blocks
-from evalcam_cli.evaluation.statistics import RANKED, TOP_K, Sample
 from evalcam_cli.evaluation.stated import LOG_PROBABILITIES, LOGITS, StatedProbabilities
+from evalcam_cli.evaluation.statistics import RANKED, TOP_K, Sample
 from evalcam_cli.text import counted, did_you_mean, listed
 
 CLASS_METRICS = (
@@ -122,7 +122,7 @@ def compute_metrics(
     n, k = len(predictions.targets), len(predictions.classes)
     confusion = counts.confusion_matrix(predictions.targets, predictions.predicted, k)
     margins = counts.count(confusion)
-    points = {name: values[0] for name, values in sample.statistics(np.ones((1, n), dtype=np.int32)).items()}
+    points = sample.points()
     limits = None
     if bootstrap is not None:
         limits = compute_limits(sample, points, margins, bootstrap, seed, choice or IntervalChoice())

@@ -110,6 +110,30 @@ def _partial(earlier: Ints, later: Ints, before: Ints, fresh: Ints, positives: F
     return np.asarray(0.5 * (1 + (area - least) / (most - least)))
 
 
+def micro_metrics(blocks: Iterable[Floats], own: Floats) -> tuple[float, float]:
+    """ROC AUC and average precision of all scores of all classes as one list, in which every image is once positive.
+
+    The list is never held or sorted as a whole: each block is sorted, and the positives are looked up in it.
+
+    Args:
+        blocks: All N K scores, in any division.
+        own: (N,) each image's score of its true class; these are among the blocks' scores, too.
+    """
+    own = np.sort(own)
+    above, through = np.zeros(len(own), dtype=np.int64), np.zeros(len(own), dtype=np.int64)
+    total = 0
+    for block in blocks:
+        ascending = np.sort(block, axis=None)
+        above += len(ascending) - np.searchsorted(ascending, own, side="right")
+        through += len(ascending) - np.searchsorted(ascending, own, side="left")
+        total += len(ascending)
+    n = len(own)
+    found_above, found = n - np.searchsorted(own, own, side="right"), n - np.searchsorted(own, own, side="left")
+    negatives = total - n
+    twice_below = 2 * negatives - (above - found_above) - (through - found)
+    return float(twice_below.sum() / (2.0 * n * negatives)), float((found / through).sum() / n)
+
+
 def hand_till(columns: Iterable[Floats], targets: Ints, weights: NDArray[np.integer]) -> Floats:
     """(B,) mean over ordered pairs of classes (i, j) of the AUC of p_i between their images; pairs without images of
     both are left out.

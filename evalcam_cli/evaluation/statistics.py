@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from evalcam_cli.evaluation import counts
 from evalcam_cli.evaluation.counts import Counts, Floats
 from evalcam_cli.evaluation.predictions import Predictions, row_blocks
-from evalcam_cli.evaluation.ranking import RankedClass, Ranking, hand_till, rank, ranked_metrics
+from evalcam_cli.evaluation.ranking import RankedClass, Ranking, hand_till, micro_metrics, rank, ranked_metrics
 
 BY_CLASS = {
     "precision": counts.precision,
@@ -43,6 +43,8 @@ class Facts:
 
     losses: Floats
     """(N,) minus the log probability of the true class, in nats; infinite where that is 0."""
+    truth: Floats
+    """(N,) probability of the true class."""
     squares: Floats
     """(N,) sum over classes of (p - y)², halved for two classes."""
     confidence: Floats
@@ -53,7 +55,7 @@ class Facts:
     @classmethod
     def of(cls, predictions: Predictions) -> "Facts":
         n, k = predictions.logits.shape
-        losses, squares, confidence = (np.empty(n) for _ in range(3))
+        losses, truth, squares, confidence = (np.empty(n) for _ in range(4))
         truth_rank = np.empty(n, dtype=np.int64)
         for start, stop in row_blocks(n, k):
             targets = predictions.targets[start:stop]
@@ -61,14 +63,14 @@ class Facts:
             rows = predictions.log_rows(start, stop)
             losses[start:stop] = 0.0 - rows[places]  # not -0.0 for a sure hit
             rows = predictions.rows(start, stop)
-            truth = rows[places]
-            squares[start:stop] = np.einsum("nk,nk->n", rows, rows) - truth**2 + (1 - truth) ** 2
+            own = truth[start:stop] = rows[places]
+            squares[start:stop] = np.einsum("nk,nk->n", rows, rows) - own**2 + (1 - own) ** 2
             confidence[start:stop] = rows.max(axis=1)
             scores = predictions.logits[start:stop]
-            own = scores[places][:, None]
+            mine = scores[places][:, None]
             earlier = np.arange(k) < targets[:, None]
-            truth_rank[start:stop] = (scores > own).sum(axis=1) + ((scores == own) & earlier).sum(axis=1)
-        return cls(losses, squares / 2 if k == 2 else squares, confidence, truth_rank)
+            truth_rank[start:stop] = (scores > mine).sum(axis=1) + ((scores == mine) & earlier).sum(axis=1)
+        return cls(losses, truth, squares / 2 if k == 2 else squares, confidence, truth_rank)
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,15 @@ class Sample:
     @classmethod
     def of(cls, predictions: Predictions) -> "Sample":
         return cls(predictions, Facts.of(predictions))
+
+    def points(self) -> dict[str, Floats]:
+        """Every metric of the images as they are: () values, (K,) by class."""
+        weights = np.ones((1, len(self.predictions.targets)), dtype=np.int32)
+        values = {name: found[0] for name, found in self.statistics(weights, pooled=False).items()}
+        auc, average_precision = micro_metrics(self._class_blocks(), self.facts.truth)
+        values["roc_auc_ovr_micro"], values["average_precision_micro"] = np.asarray(auc), np.asarray(average_precision)
+        values["roc_auc_ovo_macro"] = self._hand_till(weights)[0]
+        return values
 
     def statistics(self, weights: NDArray[np.int32], *, ranked: bool = True, pooled: bool = True) -> dict[str, Floats]:
         """Metrics for each row of (B, N) weights: (B,) values, (B, K) for metrics by class; NaN where undefined.
@@ -132,10 +143,16 @@ class Sample:
         if pooled:
             micro = self._micro(weights)
             values["roc_auc_ovr_micro"], values["average_precision_micro"] = micro.roc_auc, micro.average_precision
-            values["roc_auc_ovo_macro"] = hand_till(
-                (scores for _, scores in self.predictions.each_class()), self.predictions.targets, weights
-            )
+            values["roc_auc_ovo_macro"] = self._hand_till(weights)
         return values
+
+    def _hand_till(self, weights: NDArray[np.int32]) -> Floats:
+        return hand_till((scores for _, scores in self.predictions.each_class()), self.predictions.targets, weights)
+
+    def _class_blocks(self) -> Iterator[Floats]:
+        n, k = self.predictions.logits.shape
+        for start, stop in row_blocks(k, n):
+            yield self.predictions.columns(start, stop)
 
     def rankings(self) -> Iterator[Ranking]:
         """Each class's images in the order of its scores."""
