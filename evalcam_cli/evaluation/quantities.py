@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from evalcam_cli.errors import UsageError
 from evalcam_cli.evaluation.estimates import Estimate
-from evalcam_cli.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, Metrics
+from evalcam_cli.evaluation.metrics import CLASS_METRICS, MAIN_METRICS, OVERALL_METRICS, Metrics
 from evalcam_cli.text import did_you_mean, listed, shown
 
 Part = Literal["estimate", "ci_low", "ci_high"]
@@ -48,6 +48,13 @@ _RANGES = {
     "lr_negative": Range(0.0, math.inf, "lower"),
 }
 """Metrics that are no fractions of which more is better."""
+
+_SYNONYMS = {
+    **dict.fromkeys(("sensitivity", "tpr", "hit_rate"), "recall"),
+    **dict.fromkeys(("auc", "auroc", "rocauc"), "roc_auc"),
+    **{"ppv": "precision", "tnr": "specificity", "kappa": "cohen_kappa", "ap": "average_precision", "acc": "accuracy"},
+}
+"""Other words for metrics, for messages."""
 
 
 def range_of(metric: str) -> Range:
@@ -155,11 +162,20 @@ def _refuse_metric(metric: str, label: str | None, option: str) -> None:
         raise UsageError(f"{option}: {metric} is a number per class; name one: {metric}[CLASS]{macro}")
     if metric in others:
         raise UsageError(f"{option}: {metric} is one number for all classes; leave [{shown(label)}] away")
-    near = did_you_mean(metric, known if label is not None else (*OVERALL_METRICS, *CLASS_METRICS))
-    if metric.startswith("worst(") and metric.endswith(")"):
-        near = f"; write worst:{shown(metric[6:-1])}"
+    near = _near(metric, known if label is not None else (*OVERALL_METRICS, *CLASS_METRICS))
+    names = ", ".join(CLASS_METRICS if label is not None else MAIN_METRICS)
+    more = f" and {len(OVERALL_METRICS) - len(MAIN_METRICS)} more, all in metrics.json" if label is None else ""
     kind = "" if label is None else " per class"
-    raise UsageError(f"{option}: no metric '{shown(metric)}'{kind}{near}\nthere are {', '.join(known)}")
+    raise UsageError(f"{option}: no metric '{shown(metric)}'{kind}{near}\nthere are {names}{more}")
+
+
+def _near(metric: str, known: Sequence[str]) -> str:
+    """What may have been meant, by spelling or by another word for the same thing."""
+    if metric.startswith("worst(") and metric.endswith(")"):
+        return f"; write worst:{shown(metric[6:-1])}"
+    name, at, point = metric.lower().partition("@")
+    synonym = _SYNONYMS.get(name, name) + at + point
+    return f"; did you mean '{synonym}'?" if synonym in known else did_you_mean(metric, known)
 
 
 def _part(text: str | None, option: str) -> Part:

@@ -1,8 +1,11 @@
 """The example job in docs/: its exit codes are what a CI system sees."""
 
 import csv
+import itertools
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +13,32 @@ from pathlib import Path
 import pytest
 
 from evalcam_cli.cli.evaluate import evaluate
+from evalcam_cli.errors import UsageError
+from evalcam_cli.evaluation.gates import parse_gate
+from evalcam_cli.evaluation.regression import read_regression
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = REPOSITORY / "docs" / "ci_gate.sh"
 
-pytestmark = [
-    pytest.mark.skipif(os.name == "nt", reason="a shell script"),
-    pytest.mark.skipif("junit" not in evaluate.__annotations__, reason="evaluate has no --junit yet"),
-]
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="a shell script")
+ready = pytest.mark.skipif("junit" not in evaluate.__annotations__, reason="evaluate has no --junit yet")
+
+
+def test_every_gate_in_the_documentation_can_be_read() -> None:
+    text = (SCRIPT.parent / "ci.md").read_text(encoding="utf-8")
+    code = re.findall(r"`([^`]*--(?:fail|no)-[^`]*)`", text) + re.findall(r"evalcam evaluate [^\n]*", text)
+    words = [word for line in code for word in itertools.pairwise(shlex.split(line))]
+    gates = [(option, gate) for option, gate in words if option in ("--fail-under", "--fail-over")]
+    regressions = [gate for option, gate in words if option == "--no-regression"]
+
+    for option, gate in gates:
+        parse_gate(gate, "under" if option == "--fail-under" else "over")
+    for gate in regressions:
+        if gate.startswith("base/"):
+            with pytest.raises(UsageError, match="cannot read"):  # understood, and only then not found
+                read_regression(gate)
+    assert len(gates) >= 9
+    assert regressions
 
 
 def predictions(path: Path, *, wrong: int, n: int = 80) -> Path:
@@ -57,11 +78,13 @@ def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@ready
 def test_a_good_model_is_exit_code_0_with_files_for_ci(baseline: Path) -> None:
     assert b'tests="3" failures="0" errors="0"' in (baseline / "report" / "junit.xml").read_bytes()
     assert "3 gates passed" in (baseline / "summary.md").read_text(encoding="utf-8")
 
 
+@ready
 def test_a_bad_model_is_exit_code_4_with_its_report(tmp_path: Path) -> None:
     finished = run(
         predictions(tmp_path / "bad.csv", wrong=30), tmp_path / "report", environment={"GITHUB_ACTIONS": "true"}
@@ -74,6 +97,7 @@ def test_a_bad_model_is_exit_code_4_with_its_report(tmp_path: Path) -> None:
     assert [gate["passed"] for gate in document["gates"]] == [False, False, False]
 
 
+@ready
 def test_a_model_that_is_worse_than_the_one_in_use_is_exit_code_4(baseline: Path, tmp_path: Path) -> None:
     finished = run(predictions(tmp_path / "worse.csv", wrong=5), tmp_path / "report", baseline / "report")
 
@@ -82,6 +106,7 @@ def test_a_model_that_is_worse_than_the_one_in_use_is_exit_code_4(baseline: Path
     assert "report - 0.02 (0.9375; before 0.975)" in missed
 
 
+@ready
 def test_a_path_that_is_not_there_is_exit_code_2(baseline: Path, tmp_path: Path) -> None:
     for arguments in (("only one",), (baseline / "good.csv", tmp_path / "report", tmp_path / "absent.json")):
         finished = run(*arguments)
@@ -91,6 +116,7 @@ def test_a_path_that_is_not_there_is_exit_code_2(baseline: Path, tmp_path: Path)
         assert not (tmp_path / "report").exists()
 
 
+@ready
 def test_a_damaged_baseline_is_exit_code_3(baseline: Path, tmp_path: Path) -> None:
     (tmp_path / "damaged.json").write_text("{", encoding="utf-8")
 
