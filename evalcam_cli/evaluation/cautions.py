@@ -48,7 +48,7 @@ def _named(predictions: Predictions, chosen: NDArray[np.bool_]) -> list[str]:
 def _tied_images(predictions: Predictions) -> int:
     images = 0
     for start, stop in row_blocks(*predictions.logits.shape):
-        scores = predictions.logits[start:stop]
+        scores = predictions.scores(start, stop)
         images += int(((scores == scores.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
     return images
 

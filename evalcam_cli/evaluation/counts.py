@@ -101,13 +101,18 @@ def specificity_micro(counts: Counts) -> Floats:
 
 
 def lr_positive(counts: Counts) -> Floats:
-    """(..., K) recall / (1 - specificity), the positive likelihood ratio. Infinite, so NaN, at specificity 1."""
-    return ratio(recall(counts), 1 - specificity(counts))
+    """(..., K) recall / (1 - specificity), the positive likelihood ratio. Infinite, so NaN, at specificity 1.
+
+    Of whole numbers, tp (tn + fp) / (fp (tp + fn)): 1 - specificity would lose digits where it is near 0.
+    """
+    negatives, fp = counts.total[..., None] - counts.support, counts.predicted - counts.hits
+    return ratio(counts.hits * negatives, fp * counts.support)
 
 
 def lr_negative(counts: Counts) -> Floats:
     """(..., K) (1 - recall) / specificity, the negative likelihood ratio. Infinite, so NaN, at specificity 0."""
-    return ratio(1 - recall(counts), specificity(counts))
+    negatives, fn = counts.total[..., None] - counts.support, counts.support - counts.hits
+    return ratio(fn * negatives, _tn(counts) * counts.support)
 
 
 def mcc(counts: Counts) -> Floats:

@@ -98,6 +98,10 @@ class Predictions:
         found = self.log_rows(start, stop)
         return np.asarray(np.exp(found, out=found))
 
+    def scores(self, start: int, stop: int) -> NDArray[np.floating]:
+        """(stop - start, K) of some images, what decides which of its classes come first; nothing is rounded."""
+        return self.logits[start:stop]
+
     def columns(self, start: int, stop: int) -> Floats:
         """(stop - start, N) probabilities of some classes, one contiguous row for each."""
         largest, log_sums = self._normalisers

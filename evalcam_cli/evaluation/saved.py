@@ -144,7 +144,7 @@ def _from_scores(table: _Table) -> Predictions:
 
 def _stated(table: _Table, classes: tuple[str, ...], probabilities: NDArray[np.float64]) -> Predictions:
     with np.errstate(divide="ignore"):
-        logits = np.log(probabilities).astype(np.float32)
+        logits = cast("NDArray[np.float32]", np.log(probabilities))  # in float64, as below
     names = [f"p:{name}" for name in classes]
     return StatedProbabilities(classes, logits, *_facts(table, classes, names), stated=probabilities)
 
@@ -189,7 +189,7 @@ def _logits(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
         raise DataError(f"{place} does not hold floating-point numbers")
     if logits.shape != shape:
         raise DataError(f"{place} has the shape {logits.shape}; rows and classes beside it make it {shape}")
-    return logits.astype(np.float32)
+    return logits if logits.dtype in (np.float32, np.float64) else logits.astype(np.float64)
 
 
 def _refuse_shuffled(table: _Table, classes: tuple[str, ...], logits: NDArray[np.float32]) -> None:

@@ -40,6 +40,10 @@ class StatedProbabilities(Predictions):
         """(stop - start, K), float64, as stated."""
         return self.stated[start:stop]
 
+    def scores(self, start: int, stop: int) -> NDArray[np.float64]:
+        """(stop - start, K), float64, as stated: logarithms would make equals of neighbours."""
+        return self.stated[start:stop]
+
     def columns(self, start: int, stop: int) -> NDArray[np.float64]:
         """(stop - start, N), float64, as stated."""
         return np.ascontiguousarray(self.stated.T[start:stop])

@@ -66,7 +66,7 @@ class Facts:
             own = truth[start:stop] = rows[places]
             squares[start:stop] = np.einsum("nk,nk->n", rows, rows) - own**2 + (1 - own) ** 2
             confidence[start:stop] = rows.max(axis=1)
-            scores = predictions.logits[start:stop]
+            scores = predictions.scores(start, stop)
             mine = scores[places][:, None]
             earlier = np.arange(k) < targets[:, None]
             truth_rank[start:stop] = (scores > mine).sum(axis=1) + ((scores == mine) & earlier).sum(axis=1)

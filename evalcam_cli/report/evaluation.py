@@ -1,11 +1,13 @@
 """An evaluation as files: numbers as JSON and CSV, pictures as PNG, and a page to read."""
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from evalcam_cli.evaluation.analyses import BEFORE, Analyses
 from evalcam_cli.evaluation.estimates import Estimate
 from evalcam_cli.evaluation.gates import GateResult
 from evalcam_cli.evaluation.metrics import CLASS_METRICS, MACROS, Metrics
@@ -13,7 +15,8 @@ from evalcam_cli.evaluation.predictions import Predictions, row_blocks
 from evalcam_cli.evaluation.ranking import roc_curve
 from evalcam_cli.evaluation.saved import LOGITS_NAME, METRICS_NAME, PREDICTIONS_NAME
 from evalcam_cli.files import OutputFolder
-from evalcam_cli.report import plots
+from evalcam_cli.report.analyses import analyses_document, reproduce_script, write_analyses, write_pictures
+from evalcam_cli.report.latex import latex_text
 from evalcam_cli.report.markdown import report_text
 
 SCHEMA_VERSION = 1
@@ -27,66 +30,55 @@ _ROC_POINTS = 1000
 """Points kept of each curve when there are more than five million scores; else all are."""
 
 
-def write_evaluation(
-    folder: OutputFolder,
-    predictions: Predictions,
-    metrics: Metrics,
-    *,
-    meta: Mapping[str, object],
-    subset: str,
-    fold: int | None,
-    gates: Sequence[GateResult],
-) -> list[Path]:
-    """Write everything that one evaluation is; the same input gives the same bytes.
+@dataclass(frozen=True)
+class Report:
+    """Everything that is said about one evaluation."""
 
-    Args:
-        folder: Where to.
-        predictions: What the metrics were computed from.
-        metrics: Of these predictions.
-        meta: What else `metrics.json` and `report.md` shall say: checkpoint, split, versions. JSON values.
-        subset: The set evaluated, for the tables: `test`.
-        fold: The fold evaluated; None outside of cross-validation.
-        gates: Their results.
+    predictions: Predictions
+    """What the metrics were computed from."""
+    metrics: Metrics
+    analyses: Analyses = Analyses()
+    subset: str = ""
+    """The set evaluated, for the tables: `test`."""
+    gates: Sequence[GateResult] = ()
+    meta: Mapping[str, object] = field(default_factory=dict)
+    """What else to say: checkpoint, split, versions. JSON values."""
+    looks: str = ""
+    """How often this test set was looked at, in a sentence."""
+
+
+def write_evaluation(folder: OutputFolder, report: Report) -> list[Path]:
+    """Write everything that one evaluation is; the same input gives the same bytes.
 
     Returns:
         The files, in the order written; `metrics.json` is last, so whoever finds it finds the others.
     """
-    document = metrics_document(metrics, meta=meta, subset=subset, fold=fold, gates=gates)
-    pictures: dict[str, Callable[[], bytes]] = {
-        "confusion_matrix.png": lambda: plots.plot_confusion_matrix(metrics.confusion, metrics.classes),
-        "roc.png": lambda: plots.plot_roc(predictions, metrics),
-        "precision_recall.png": lambda: plots.plot_precision_recall(predictions, metrics),
-        "calibration.png": lambda: plots.plot_calibration(predictions, metrics),
-    }
+    predictions, metrics = report.predictions, report.metrics
     return [
-        folder.write_csv(PREDICTIONS_NAME, _prediction_header(predictions), _prediction_rows(predictions, subset)),
-        folder.write(LOGITS_NAME, _npy_bytes(predictions)),
-        folder.write_csv("metrics.csv", _TIDY_HEADER, _tidy_rows(metrics, subset, fold)),
+        folder.write_csv(PREDICTIONS_NAME, _prediction_header(predictions), _prediction_rows(report)),
+        folder.write(LOGITS_NAME, *_npy_parts(predictions)),
+        folder.write_csv("metrics.csv", _TIDY_HEADER, tidy_rows(report)),
         folder.write_csv("per_class.csv", _class_header(), _class_rows(metrics)),
         folder.write_csv("confusion_matrix.csv", *_confusion_table(metrics)),
         folder.write_csv("roc.csv", ("class", "fpr", "tpr", "threshold"), _roc_rows(predictions)),
-        *(folder.write(name, draw()) for name, draw in pictures.items()),
-        folder.write("report.md", report_text(metrics, meta=meta, subset=subset, fold=fold, gates=gates).encode()),
-        folder.write_json(METRICS_NAME, document),
+        *write_pictures(folder, predictions, metrics, report.analyses),
+        *write_analyses(folder, report.analyses),
+        folder.write("report.md", report_text(report).encode("utf-8", "surrogateescape")),
+        folder.write("report.tex", latex_text(metrics).encode("utf-8", "surrogateescape")),
+        folder.write("reproduce.py", reproduce_script()),
+        folder.write_json(METRICS_NAME, metrics_document(report)),
     ]
 
 
-def metrics_document(
-    metrics: Metrics,
-    *,
-    meta: Mapping[str, object] | None = None,
-    subset: str = "",
-    fold: int | None = None,
-    gates: Sequence[GateResult] = (),
-) -> dict[str, object]:
+def metrics_document(report: Report) -> dict[str, object]:
     """The content of `metrics.json` and of `--json`: JSON values only, full precision, None where undefined."""
+    metrics = report.metrics
     return {
         "schema_version": SCHEMA_VERSION,
         "n": metrics.n,
         "classes": list(metrics.classes),
         "positive": metrics.positive,
-        "subset": subset,
-        "fold": fold,
+        "subset": report.subset,
         "metrics": {name: _estimate_document(estimate) for name, estimate in metrics.overall.items()},
         "per_class": {
             label: {name: getattr(entry, name) for name in _COUNTS}
@@ -97,6 +89,8 @@ def metrics_document(
             name: {"p_value": test.p_value, "hypothesis": test.hypothesis, "undefined_reason": test.undefined_reason}
             for name, test in metrics.tests.items()
         },
+        "calibration": _calibration_document(report),
+        **analyses_document(report.analyses),
         "warnings": [{"code": caution.code, "message": caution.message} for caution in metrics.warnings],
         "gates": [
             {
@@ -105,14 +99,27 @@ def metrics_document(
                 "passed": result.passed,
                 "value": result.value,
                 "undefined_reason": result.reason,
+                "note": result.note,
             }
-            for result in gates
+            for result in report.gates
         ],
         "scores": metrics.scores,
         "bootstrap": metrics.bootstrap,
         "groups": metrics.groups,
         "seed": metrics.seed,
-        "meta": dict(meta or {}),
+        "looks": report.looks or None,
+        "meta": dict(report.meta),
+    }
+
+
+def _calibration_document(report: Report) -> dict[str, object]:
+    """What was fitted on validation images and applied here, with the numbers as they would be without it."""
+    predictions, before = report.predictions, report.analyses.uncalibrated
+    point = predictions.operating_point
+    return {
+        "temperature": None if predictions.temperature == 1 else predictions.temperature,
+        "operating_point": None if point is None else asdict(point),
+        "before": None if before is None else {name: before.overall[name].estimate for name in BEFORE if name in before.overall},
     }
 
 
@@ -132,7 +139,8 @@ def _estimate_document(estimate: Estimate) -> dict[str, object]:
     return document
 
 
-def _tidy_rows(metrics: Metrics, subset: str, fold: int | None) -> Iterator[tuple[object, ...]]:
+def tidy_rows(report: Report) -> Iterator[tuple[object, ...]]:
+    metrics, subset, fold = report.metrics, report.subset, None
     for name, estimate in metrics.overall.items():
         yield (name, None, _average(name), subset, fold, *_cells(estimate), estimate.n, estimate.undefined_reason)
     for label, entry in metrics.per_class.items():
@@ -177,7 +185,8 @@ def _prediction_header(predictions: Predictions) -> list[str]:
     return [*fixed, *predictions.extra_columns]
 
 
-def _prediction_rows(predictions: Predictions, subset: str) -> Iterator[list[object]]:
+def _prediction_rows(report: Report) -> Iterator[list[object]]:
+    predictions, subset = report.predictions, report.subset
     n = len(predictions.targets)
     confidence = np.concatenate(
         [
@@ -199,10 +208,13 @@ def _prediction_rows(predictions: Predictions, subset: str) -> Iterator[list[obj
         ]
 
 
-def _npy_bytes(predictions: Predictions) -> bytes:
+def _npy_parts(predictions: Predictions) -> tuple[bytes, memoryview]:
+    """Header and numbers of a NumPy file, without a second copy of the numbers."""
+    logits = np.ascontiguousarray(predictions.logits, dtype=np.float32)
     buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(predictions.logits, dtype=np.float32), allow_pickle=False)
-    return buffer.getvalue()
+    facts = {"descr": "<f4", "fortran_order": False, "shape": logits.shape}
+    np.lib.format.write_array_header_1_0(buffer, facts)
+    return buffer.getvalue(), memoryview(logits.astype("<f4", copy=False)).cast("B")
 
 
 def _roc_rows(predictions: Predictions) -> Iterator[tuple[object, ...]]:

@@ -19,7 +19,7 @@ _FILES = {
     "per_class.csv": "one row per class",
     "confusion_matrix.csv": "rows are the truth, columns the predictions",
     "predictions.csv": "one row per image",
-    "logits.npy": "raw outputs, float32; rows as in predictions.csv, columns as `classes` in metrics.json",
+    "logits.npy": "raw outputs; rows as in predictions.csv, columns as `classes` in metrics.json",
     "roc.csv": "the points of the ROC curves",
 }
 

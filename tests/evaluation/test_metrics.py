@@ -5,14 +5,12 @@ import json
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
 import sklearn.metrics as oracle
-from numpy.typing import NDArray
 
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.evaluation import counts
@@ -21,6 +19,7 @@ from evalcam_cli.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, POINT
 from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.evaluation.ranking import precision_recall_curve, rank, ranked_metrics, roc_curve
 from evalcam_cli.evaluation.stated import StatedProbabilities
+from tests.evaluation.oracle import NOT_IN_SCIKIT_LEARN, scikit_learn_values, values
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference" / "data"
 NAN = float("nan")
@@ -63,13 +62,6 @@ def random_predictions(seed: int) -> Predictions:
     return Predictions(names, logits.astype(np.float32), targets, tuple(map(str, range(n))))
 
 
-def values(metrics: Metrics) -> dict[str, float | None]:
-    found = {name: estimate.estimate for name, estimate in metrics.overall.items()}
-    for label, entry in metrics.per_class.items():
-        found |= {f"{name}[{label}]": estimate.estimate for name, estimate in entry.estimates.items()}
-    return found
-
-
 def test_perfect_predictions_have_the_best_value_of_every_metric() -> None:
     metrics = compute_metrics(decided([0, 1, 2, 0, 1, 2], [0, 1, 2, 0, 1, 2], 3))
 
@@ -99,128 +91,15 @@ def test_the_names_are_those_of_the_interface() -> None:
 @pytest.mark.parametrize("seed", range(80))
 def test_equals_scikit_learn_wherever_it_defines_the_metric(seed: int) -> None:
     sample = random_predictions(seed)
-    truth, predicted, probabilities = sample.targets, sample.predicted, sample.probabilities
-    labels = list(range(len(sample.classes)))
 
     found = values(compute_metrics(sample))
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # scikit-learn warns where it invents a number
-        wanted = scikit_learn_values(truth, predicted, probabilities, labels, sample.classes)
-    named = {name.partition("[")[0] for name in set(found) - set(wanted)}
-    assert named <= {"ece", "ece_equal_mass", "mce", "calibration_slope", "calibration_intercept"}
+    wanted = scikit_learn_values(sample)
+    assert {name.partition("[")[0] for name in set(found) - set(wanted)} <= set(NOT_IN_SCIKIT_LEARN)
     for name, value in wanted.items():
         actual = found[name]
         assert (actual is None) == bool(np.isnan(value)), name
         assert actual is None or actual == pytest.approx(value, abs=1e-12), name
-
-
-def scikit_learn_values(
-    truth: NDArray[np.int64],
-    predicted: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
-    labels: list[int],
-    classes: tuple[str, ...],
-) -> dict[str, float]:
-    """The same metrics, NaN where evalcam says undefined: where scikit-learn says 0 for want of anything better."""
-    options = {"labels": labels, "average": None, "zero_division": np.nan}
-    tn, fp, fn, tp = oracle.multilabel_confusion_matrix(truth, predicted, labels=labels).reshape(-1, 4).T
-    with np.errstate(invalid="ignore"):
-        by_class = {
-            "precision": oracle.precision_score(truth, predicted, **options),
-            "recall": oracle.recall_score(truth, predicted, **options),
-            "f1": oracle.f1_score(truth, predicted, **options),
-            "specificity": tn / (tn + fp),
-            "npv": tn / (tn + fn),
-        }
-        recall, specificity = by_class["recall"], by_class["specificity"]
-        by_class["lr_positive"] = np.where(specificity < 1, recall / (1 - specificity), NAN)
-        by_class["lr_negative"] = np.where(specificity > 0, (1 - recall) / specificity, NAN)
-    one_sided = ((tp + fn) == 0) | ((tn + fp) == 0)
-    by_class["partial_roc_auc"] = np.array(
-        [NAN if one_sided[i] else oracle.roc_auc_score(truth == i, probabilities[:, i], max_fpr=0.1) for i in labels]
-    )
-    for name, score in (("roc_auc", oracle.roc_auc_score), ("average_precision", oracle.average_precision_score)):
-        by_class[name] = np.array(
-            [NAN if one_sided[i] else score(truth == i, probabilities[:, i]) for i in labels], dtype=np.float64
-        )
-    several = len(set(truth)) > 1 and len(set(predicted)) > 1
-    wanted = {
-        "accuracy": oracle.accuracy_score(truth, predicted),
-        "balanced_accuracy": oracle.balanced_accuracy_score(truth, predicted),
-        "log_loss": oracle.log_loss(truth, probabilities, labels=labels),
-        "brier": oracle.brier_score_loss(truth, probabilities, labels=labels, scale_by_half=len(labels) == 2),
-        "mcc": oracle.matthews_corrcoef(truth, predicted) if several else NAN,
-        "cohen_kappa": oracle.cohen_kappa_score(truth, predicted),
-    }
-    support = tp + fn
-    for name in ("precision", "recall", "specificity", "npv", "f1", "average_precision"):
-        wanted[f"{name}_macro"] = np.nanmean(by_class[name])
-        wanted[f"{name}_weighted"] = weighted_by(support, by_class[name])
-    micro = {"labels": labels, "average": "micro"}
-    wanted |= {
-        "precision_micro": oracle.precision_score(truth, predicted, **micro),
-        "recall_micro": oracle.recall_score(truth, predicted, **micro),
-        "f1_micro": oracle.f1_score(truth, predicted, **micro),
-        "specificity_micro": tn.sum() / (tn + fp).sum(),
-        "npv_micro": tn.sum() / (tn + fn).sum(),
-        "no_information_rate": support.max() / support.sum(),
-    }
-    for k in (3, 5):
-        many = k < len(labels)
-        wanted[f"top_{k}_accuracy"] = (
-            oracle.top_k_accuracy_score(truth, rounded(probabilities), k=k, labels=labels) if many else NAN
-        )
-    flat = np.eye(len(labels))[truth].ravel()
-    wanted["average_precision_micro"] = oracle.average_precision_score(flat, probabilities.ravel())
-    if len(labels) == 2:
-        wanted["roc_auc"] = by_class["roc_auc"][1]
-    else:
-        wanted["roc_auc_ovr_macro"] = np.nanmean(by_class["roc_auc"])
-        wanted["roc_auc_ovr_weighted"] = weighted_by(support, by_class["roc_auc"])
-        wanted["roc_auc_ovr_micro"] = oracle.roc_auc_score(flat, probabilities.ravel())
-        wanted["roc_auc_ovo_macro"] = hand_till_by_pairs(truth, probabilities)
-    return wanted | {f"{name}[{classes[i]}]": by_class[name][i] for name in by_class for i in labels}
-
-
-def weighted_by(support: NDArray[np.int64], values: NDArray[np.float64]) -> float:
-    """The mean of the defined values by support; NaN when none of their classes has images."""
-    defined = ~np.isnan(values) & (support > 0)
-    return float(np.average(values[defined], weights=support[defined])) if defined.any() else NAN
-
-
-def rounded(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The rank of each probability in its row, equals in class order: scikit-learn's top-k has another tie rule."""
-    order = np.argsort(-probabilities, axis=1, kind="stable")
-    return -np.argsort(order, axis=1, kind="stable").astype(np.float64)
-
-
-def hand_till_by_pairs(truth: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
-    """The mean of A(i|j) over ordered pairs of classes with images, each by scikit-learn's binary AUC."""
-    present = sorted(set(truth))
-    areas = [
-        oracle.roc_auc_score(truth[pair] == i, probabilities[pair, i])
-        for i in present
-        for j in present
-        if i != j and len(pair := np.flatnonzero((truth == i) | (truth == j)))
-    ]
-    return float(np.mean(areas)) if areas else NAN
-
-
-def test_stated_probabilities_keep_their_ties_in_the_list_of_all_scores() -> None:
-    """0.3 and exp(log 0.3) differ in the last bit, which would break the ties of the micro averages."""
-    sample = stated(
-        [0, 1, 2, 0, 1], [[0.3, 0.3, 0.4], [0.4, 0.3, 0.3], [0.3, 0.4, 0.3], [0.4, 0.3, 0.3], [0.3, 0.3, 0.4]]
-    )
-    flat = np.eye(3)[sample.targets].ravel()
-
-    found = compute_metrics(sample).overall
-
-    for name, score in (
-        ("roc_auc_ovr_micro", oracle.roc_auc_score),
-        ("average_precision_micro", oracle.average_precision_score),
-    ):
-        assert found[name].estimate == pytest.approx(score(flat, sample.stated.ravel()), abs=1e-12)
 
 
 def test_metrics_do_not_depend_on_the_order_of_the_images() -> None:
@@ -361,6 +240,15 @@ def test_scores_that_differ_in_the_last_bit_are_different_scores() -> None:
     assert metrics.per_class["a"].estimates["roc_auc"].estimate == 1
 
 
+def test_top_k_tells_probabilities_apart_that_differ_in_the_last_digits() -> None:
+    rows = [[0.25 + 1e-12, 0.25, 0.25, 0.25 - 1e-12], [0.25 - 1e-12, 0.25, 0.25, 0.25 + 1e-12]]
+
+    metrics = compute_metrics(stated([0, 0], rows))
+
+    assert metrics.overall["top_3_accuracy"].estimate == 0.5
+    assert "tied_predictions" not in [caution.code for caution in metrics.warnings]
+
+
 def test_the_positive_class_is_the_last_of_two_unless_named() -> None:
     sample = decided([0, 0, 1, 1], [0, 1, 1, 1], 2)
 
@@ -483,6 +371,14 @@ def test_sensitivity_and_specificity_of_a_diagnostic_test() -> None:
     assert entry.estimates["recall"].estimate == pytest.approx(0.9005, abs=5e-5)
     assert entry.estimates["specificity"].estimate == pytest.approx(0.7601, abs=5e-5)
     assert entry.estimates["npv"].estimate == 640 / 714
+
+
+def test_likelihood_ratios_are_quotients_of_whole_numbers() -> None:
+    """1 - specificity is 1 / 1873 with an error of 1e-16, which is 1e-10 of the ratio."""
+    entry = binary(tp=110, fn=12, fp=1, tn=1872).per_class["b"]
+
+    assert entry.estimates["lr_positive"].estimate == (110 * 1873) / 122
+    assert entry.estimates["lr_negative"].estimate == (12 * 1873) / (1872 * 122)
 
 
 def test_brier_is_the_sum_over_classes_and_half_of_it_for_two() -> None:

@@ -177,9 +177,19 @@ def test_stated_probabilities_survive_a_round_trip(tmp_path: Path) -> None:
 
     again = read_predictions(tmp_path / "out")
 
-    np.testing.assert_allclose(again.probabilities, first.probabilities, atol=1e-7)
+    np.testing.assert_allclose(again.probabilities, first.probabilities, rtol=1e-15)
     assert metrics_document(compute_metrics(again))["metrics"] is not None
     assert compute_metrics(again).overall["log_loss"].estimate is None
+
+
+def test_logits_with_more_digits_than_a_network_has_survive_a_round_trip(tmp_path: Path) -> None:
+    first = read_predictions(table(tmp_path, "target,logit:a,logit:b\na,0.1,0\nb,0.10000000001,0\n"))
+    with output_folder(tmp_path / "out") as folder:
+        write_evaluation(folder, first, compute_metrics(first), meta={}, subset="", fold=None, gates=[])
+
+    again = read_predictions(tmp_path / "out")
+
+    assert again.logits.tolist() == [[0.1, 0], [0.10000000001, 0]]
 
 
 def test_no_positive_class_is_known_of_foreign_files(tmp_path: Path) -> None:
