@@ -17,8 +17,9 @@ from evalcam_cli.progress import Progress, silent
 Doubles = NDArray[np.float64]
 Greys = NDArray[np.floating]
 _Span = tuple[float, float]
+_Spans = tuple[tuple[_Span, _Span], tuple[_Span, _Span]]  # rows and columns; of the first picture and of the second
 
-_PAIRS = 1000  # looked at together, which bounds the memory
+_PAIRS = 512  # looked at together, which bounds the memory
 
 
 def look_closely(
@@ -52,30 +53,29 @@ def look_closely(
         batch = pairs[start : start + _PAIRS]
         paths = sorted({path for first, second, _ in batch for path in (first, second)})
         job = functools.partial(close_look, max_pixels=max_pixels)
-        greys = dict(
-            zip(paths, map_files(job, root, paths, task="looking closely", progress=progress, jobs=jobs), strict=True)
-        )
-        for row, (first, second, variant) in enumerate(batch, start):
-            one, other = greys[first], greys[second]
-            if one is not None and other is not None:
-                similarity[row], better[row] = _look(turned(one, variant), other, warps[row])
+        read = map_files(job, root, paths, task="looking closely", progress=progress, jobs=jobs)
+        greys = {path: grey for path, grey in zip(paths, read, strict=True) if grey is not None}
+        rows = [row for row, (one, other, _) in enumerate(batch) if one in greys and other in greys]
+        if rows:
+            ours = [turned(greys[batch[row][0]], batch[row][2]) for row in rows]
+            theirs = [greys[batch[row][1]] for row in rows]
+            places = start + np.array(rows)
+            similarity[places], better[places] = _look(ours, theirs, warps[places])
     return Registration(similarity, better)
 
 
-def _look(first: Greys, second: Greys, warp: Doubles) -> tuple[float, Doubles]:
-    spans = [_common(warp[0], warp[1]), _common(warp[2], warp[3])]
-    one, other = _structures(first, second, spans)
-    fitted = register(one, other)
-    improved = np.array(
-        [
-            number
-            for axis, (ours, theirs) in enumerate(spans)
-            for number in _outer(ours, theirs, fitted.warp[0, 2 * axis], fitted.warp[0, 2 * axis + 1])
-        ]
-    )
-    again = _structures(first, second, [_common(improved[0], improved[1]), _common(improved[2], improved[3])])
-    best = max(correlation(one, other)[0], fitted.similarity[0], correlation(*again)[0])
-    return float(best), improved
+def _look(first: Sequence[Greys], second: Sequence[Greys], warps: Doubles) -> tuple[Doubles, Doubles]:
+    spans = [_spans(warp) for warp in warps]
+    ours, theirs = _structures(first, second, spans)
+    fitted = register(ours, theirs)
+    improved = np.array([_outer(*pair) for pair in zip(spans, fitted.warp, strict=True)])
+    again = _structures(first, second, [_spans(warp) for warp in improved])
+    best = np.maximum(np.maximum(correlation(ours, theirs), fitted.similarity), correlation(*again))
+    return best, improved
+
+
+def _spans(warp: Doubles) -> _Spans:
+    return _common(warp[0], warp[1]), _common(warp[2], warp[3])
 
 
 def _common(scale: float, shift: float) -> tuple[_Span, _Span]:
@@ -84,18 +84,21 @@ def _common(scale: float, shift: float) -> tuple[_Span, _Span]:
     return (low, high), (scale * low + shift, scale * high + shift)
 
 
-def _outer(ours: _Span, theirs: _Span, scale: float, shift: float) -> tuple[float, float]:
-    """The scale and shift between two pictures, from those between their parts."""
-    stretch = (theirs[1] - theirs[0]) * scale / (ours[1] - ours[0])
-    middle = (theirs[0] + theirs[1]) / 2 + (theirs[1] - theirs[0]) * shift
-    return stretch, middle - stretch * (ours[0] + ours[1]) / 2
+def _outer(spans: _Spans, warp: Doubles) -> list[float]:
+    """The warp between two pictures, from that between their parts."""
+    result = []
+    for (ours, theirs), (scale, shift) in zip(spans, (warp[:2], warp[2:]), strict=True):
+        stretch = (theirs[1] - theirs[0]) * scale / (ours[1] - ours[0])
+        middle = (theirs[0] + theirs[1]) / 2 + (theirs[1] - theirs[0]) * shift
+        result += [stretch, middle - stretch * (ours[0] + ours[1]) / 2]
+    return result
 
 
-def _structures(first: Greys, second: Greys, spans: Sequence[tuple[_Span, _Span]]) -> tuple[Greys, Greys]:
-    (rows, other_rows), (columns, other_columns) = spans
-    parts = np.stack([_part(first, rows, columns), _part(second, other_rows, other_columns)])
-    both = structure_of(parts)
-    return both[:1], both[1:]
+def _structures(first: Sequence[Greys], second: Sequence[Greys], spans: Sequence[_Spans]) -> tuple[Greys, Greys]:
+    """(B, SIDE, SIDE) each, of the common parts."""
+    ours = np.stack([_part(grey, rows[0], columns[0]) for grey, (rows, columns) in zip(first, spans, strict=True)])
+    theirs = np.stack([_part(grey, rows[1], columns[1]) for grey, (rows, columns) in zip(second, spans, strict=True)])
+    return structure_of(ours), structure_of(theirs)
 
 
 def _part(grey: Greys, rows: _Span, columns: _Span) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from evalcam_cli.data.neighbours import Codes, likely_variants, nearest, turned
 from evalcam_cli.data.registration import register
+from evalcam_cli.progress import Progress, silent
 
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -17,11 +18,13 @@ FALSE_PAIRS = 0.1
 """The expected number of chance pairs that an audit may report."""
 NEIGHBOURS = 10
 """The k-th neighbour whose distance says how crowded an image stands; a few copies of it do not matter then."""
-SAMPLE = 200
+SAMPLE = 100
+"""Images that the calibration looks at."""
+_POOL = 3  # times as many neighbours by code are compared, since the order by code is not that of the pictures
 _NEAREST_LEFT_OUT = 2  # the very nearest may be copies
 _DIMENSIONS = (2.0, 20.0)
 _FEW = 5
-_BATCH = 256
+_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Crowding:
     """k; 0 when there are too few images to measure anything."""
     images: int
 
-    def expected(self, distance: Doubles | float, crowd: Doubles, targets: int) -> Doubles:
+    def expected(self, distance: Doubles | float, crowd: Doubles, targets: float) -> Doubles:
         """Chance neighbours within a distance among so many targets, for images whose k-th neighbour is at `crowd`."""
         density = self.neighbours * targets / max(self.images - 1, 1)
         return np.asarray(density * (distance / np.maximum(crowd, 1e-9)) ** self.dimension)
@@ -63,7 +66,9 @@ class Crowding:
         return np.asarray(np.maximum(1 - distance**2 / 2, LEAST_SIMILARITY))
 
 
-def fit(structures: NDArray[np.floating], codes: Codes, first: Integers, second: Integers) -> Fit:
+def fit(
+    structures: NDArray[np.floating], codes: Codes, first: Integers, second: Integers, *, progress: Progress = silent
+) -> Fit:
     """Lay the first image of each pair on the second, in every variant that is likely enough."""
     best = np.full(len(first), -1.0)
     warp = np.tile(np.array([1.0, 0.0, 1.0, 0.0]), (len(first), 1))
@@ -74,9 +79,10 @@ def fit(structures: NDArray[np.floating], codes: Codes, first: Integers, second:
         for variant, rows in likely_variants(codes[one], codes[other], within=0.1):
             if len(rows):
                 found = register(turned(structures[one[rows]], variant), structures[other[rows]])
-                places = start + rows[found.similarity > best[start + rows]]
                 better = found.similarity > best[start + rows]
+                places = start + rows[better]
                 best[places], warp[places], chosen[places] = found.similarity[better], found.warp[better], variant
+        progress("comparing pictures", min(start + _BATCH, len(first)), len(first))
     return Fit(best, warp, chosen)
 
 
@@ -87,12 +93,11 @@ def distances(similarity: Doubles) -> Doubles:
 
 def neighbour_distances(structures: NDArray[np.floating], codes: Codes, rows: Integers, count: int) -> Doubles:
     """(R, count) ascending distances of some images to their nearest others in the whole data set."""
-    found = nearest(codes[rows], codes, most=count + 1, floor=-1.01)
-    others = np.empty((len(rows), count), dtype=np.int64)
-    for place, row in enumerate(rows):
-        others[place] = found.index[place][found.index[place] != row][:count]
-    fitted = fit(structures, codes, np.repeat(rows, count), others.ravel())
-    return np.sort(distances(fitted.similarity).reshape(len(rows), count), axis=1)
+    pool = min(_POOL * count, len(codes) - 1)
+    found = nearest(codes[rows], codes, most=pool + 1, floor=-1.01).index
+    others = np.array([near[near != row][:pool] for near, row in zip(found, rows, strict=True)], dtype=np.int64)
+    fitted = fit(structures, codes, np.repeat(rows, pool), others.ravel())
+    return np.sort(distances(fitted.similarity).reshape(len(rows), pool), axis=1)[:, :count]
 
 
 def measure_crowding(structures: NDArray[np.floating], codes: Codes, *, seed: int) -> Crowding:

@@ -69,9 +69,7 @@ def _waves(structures: NDArray[np.floating]) -> NDArray[np.float64]:
     return waves
 
 
-def nearest(
-    queries: Codes, targets: Codes, *, most: int, floor: float, progress: Progress = silent, task: str = "comparing"
-) -> Neighbours:
+def nearest(queries: Codes, targets: Codes, *, most: int, floor: float, progress: Progress = silent) -> Neighbours:
     """For each query, at most so many targets whose score is above the floor; ties go to the earlier target."""
     index = np.full((len(queries), most), -1, dtype=np.int64)
     score = np.full((len(queries), most), floor * SCALE**2)
@@ -82,7 +80,7 @@ def nearest(
             block = targets[first : first + _TARGETS]
             scores = np.maximum(_best_of_four(queries[rows], block), _best_of_four(crossed[rows], block))
             _take_in(index[rows], score[rows], scores, first)
-        progress(task, min(start + _QUERIES, len(queries)), len(queries))
+        progress("searching for copies", min(start + _QUERIES, len(queries)), len(queries))
     return Neighbours(index, np.where(index >= 0, score / SCALE**2, -1.0))
 
 

@@ -96,9 +96,9 @@ def _warped(image: Floats, warp: Doubles, side: int) -> tuple[Floats, Flags]:
     """(B, n, n) values of the image where the template's cells lie, and which of them can be compared."""
     rows = _places(warp[:, 0], warp[:, 1], side)
     columns = _places(warp[:, 2], warp[:, 3], side)
-    across = _interpolated(image, rows).transpose(0, 2, 1)
-    values = _interpolated(across, columns).transpose(0, 2, 1)
-    return values, _within(rows, side)[:, :, None] & _within(columns, side)[:, None, :]
+    # products of matrices this small run on one thread: their digits do not depend on the number of threads
+    values = _weights(rows, side) @ image @ _weights(columns, side).swapaxes(1, 2)
+    return values.astype(np.float32, copy=False), _within(rows, side)[:, :, None] & _within(columns, side)[:, None, :]
 
 
 def _places(scale: Doubles, shift: Doubles, side: int) -> Doubles:
@@ -112,19 +112,15 @@ def _within(places: Doubles, side: int) -> Flags:
     return np.asarray((places >= _BORDER) & (places <= side - 1 - _BORDER) & inner)
 
 
-def _interpolated(image: Floats, places: Doubles) -> Floats:
-    """(B, P, m) values of (B, n, m) images at P places along the first axis, by Catmull-Rom cubics."""
-    last = image.shape[1] - 1
-    places = np.clip(places, 0, last)
-    lower = np.minimum(places.astype(np.intp), last - 1)
-    share = (places - lower).astype(np.float32)[..., None]
-    pair = np.arange(len(image))[:, None]
-    before, here = image[pair, np.maximum(lower - 1, 0)], image[pair, lower]
-    there, after = image[pair, lower + 1], image[pair, np.minimum(lower + 2, last)]
-    cubic = 3 * (here - there) + after - before
-    square = 2 * before - 5 * here + 4 * there - after
-    values: Floats = here + 0.5 * share * (there - before + share * (square + share * cubic))
-    return values
+def _weights(places: Doubles, side: int) -> Floats:
+    """(B, P, n) weights of n cells at P places, by Catmull-Rom cubics; places beyond the outer cells are on them."""
+    places = np.clip(places, 0, side - 1)
+    away = np.abs(places[:, :, None].astype(np.float32) - np.arange(side, dtype=np.float32))
+    near = (1.5 * away - 2.5) * away * away + 1
+    far = ((-0.5 * away + 2.5) * away - 4) * away + 2
+    weights = np.where(away < 1, near, np.where(away < 2, far, np.float32(0)))
+    # at the border a cubic lacks a neighbour; its weight goes to the others
+    return np.asarray(weights / weights.sum(axis=2, keepdims=True), dtype=np.float32)
 
 
 def _correlation(template: Floats, image: Floats, inside: Flags) -> Doubles:
