@@ -313,7 +313,7 @@ def test_the_number_shown_never_contradicts_the_verdict(value: float, threshold:
 def test_a_near_miss_is_printed_with_the_digits_that_it_needs() -> None:
     gate = parse_gate("accuracy=0.9", "under")
 
-    assert GateResult(gate, False, 0.8999999, None).line == "FAILED: accuracy >= 0.9 (0.8999999)"
+    assert GateResult(gate, False, 0.8999876543, None).line == "FAILED: accuracy >= 0.9 (0.89999)"
     assert GateResult(gate, True, 0.91234567, None).line == "passed: accuracy >= 0.9 (0.9123)"
 
 

@@ -96,6 +96,12 @@ def test_the_path_may_hold_colons(tmp_path: Path, name: str, monkeypatch: pytest
     assert (regression.before, regression.margin) == (0.4, 0.05)
 
 
+def test_a_class_named_like_a_metric_keeps_its_brackets_together(tmp_path: Path) -> None:
+    regression = read_regression(f"{written(tmp_path)}:recall[x:f1[y]]:0.1")
+
+    assert regression.quantity.label == "x:f1[y]"
+
+
 def test_the_folder_of_a_baseline_is_enough(tmp_path: Path) -> None:
     written(tmp_path)
 

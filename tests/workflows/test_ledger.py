@@ -165,11 +165,16 @@ def test_a_full_disk_is_a_warning_and_the_next_line_begins_anew(
 def test_runs_that_look_at_the_same_time_are_all_counted(split: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from evalcam_cli.workflows.ledger import Look, record_look\n"
-        "for i in range(25): record_look(Path(sys.argv[1]), None, Look(sys.argv[2], 'f00d', 'test', 1, {}))"
+        "for i in range(25): print(record_look(Path(sys.argv[1]), None, Look(sys.argv[2], 'f00d', 'test', 1, {})).times)"
     )
-    runs = [subprocess.Popen([sys.executable, "-c", code, str(split), f"model {number}"]) for number in range(4)]
+    runs = [
+        subprocess.Popen([sys.executable, "-c", code, str(split), f"model {number}"], stdout=subprocess.PIPE, text=True)
+        for number in range(4)
+    ]
 
-    assert [run.wait() for run in runs] == [0] * 4
+    said = [int(times) for run in runs for times in run.communicate()[0].split()]
+
+    assert sorted(said) == list(range(1, 101))
     assert record_look(split, None, LOOK) == Looks(101, 5)
 
 
