@@ -1,0 +1,113 @@
+"""Two classifiers on independent sets of images: other patients, another hospital. Every difference is B minus A."""
+
+import math
+
+import numpy as np
+import scipy.special
+from numpy.typing import NDArray
+
+from evalcam_cli.evaluation.auc import Placements, clustered_covariance, delong_variance
+from evalcam_cli.evaluation.clustered import ONE_PATIENT, clustered_limits
+from evalcam_cli.evaluation.estimates import Interval
+from evalcam_cli.evaluation.intervals import wilson
+from evalcam_cli.evaluation.paired import ONE_SIDED, Tested, compare_apart, joined_limits, undefined
+from evalcam_cli.evaluation.swaps import PERMUTATIONS
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+_BLOCK_CELLS = 4_000_000
+
+
+def compare_shares(
+    hits: tuple[Bools, Bools], *, groups: tuple[Ints | None, Ints | None] = (None, None), seed: int = 0,
+    permutations: int = PERMUTATIONS,
+) -> Tested:  # fmt: skip
+    """Compare the share of hits among the images of A's set with that among B's.
+
+    Interval: Newcombe, "Interval estimation for the difference between independent proportions", Statistics in Medicine
+    1998, method 10, from the Wilson limits of both. p: Pearson's chi-squared with N - 1 for N (Campbell, "Chi-squared
+    and Fisher-Irwin tests of two-by-two tables with small sample recommendations", Statistics in Medicine 2007). With
+    patients: clustered Wilson limits, and patients are shuffled between the sets (`_shuffled`).
+    """
+    sizes = [len(part) for part in hits]
+    if not all(sizes):
+        return undefined("no images to count in one of the sets")
+    shares = [float(part.mean()) for part in hits]
+    difference = shares[1] - shares[0]
+    if any(codes is not None and len(np.unique(codes)) < len(codes) for codes in groups):
+        return _clustered_shares(hits, groups, seed, permutations)
+    counts = [int(part.sum()) for part in hits]
+    limits = [wilson(count, size) for count, size in zip(counts, sizes, strict=True)]
+    interval = Interval(*joined_limits(shares[0], limits[0], shares[1], limits[1]), "newcombe_unpaired")
+    total, right = sum(sizes), sum(counts)
+    if right in (0, total):
+        return Tested(difference, interval, 1.0, "chi_squared_n_1", 0.0)
+    pooled = right / total
+    scale = (total - 1) / total / (pooled * (1 - pooled) * (1 / sizes[0] + 1 / sizes[1]))
+    statistic = difference * math.sqrt(scale)
+    return Tested(difference, interval, 2 * float(scipy.special.ndtr(-abs(statistic))), "chi_squared_n_1", statistic)
+
+
+def _clustered_shares(
+    hits: tuple[Bools, Bools], groups: tuple[Ints | None, Ints | None], seed: int, permutations: int
+) -> Tested:
+    tables = []
+    for part, codes in zip(hits, groups, strict=True):
+        _, units = np.unique(np.arange(len(part)) if codes is None else codes, return_inverse=True)
+        tables.append((np.bincount(units, weights=part).astype(np.float64), np.bincount(units).astype(np.float64)))
+    shares = [float(right.sum() / trials.sum()) for right, trials in tables]
+    if min(len(trials) for _, trials in tables) < 2:
+        interval = Interval(note=ONE_PATIENT)
+    else:
+        limits = [clustered_limits(right, trials) for right, trials in tables]
+        interval = Interval(*joined_limits(shares[0], limits[0], shares[1], limits[1]), "clustered_newcombe_unpaired")
+    p = _shuffled(tables, seed, permutations)
+    return Tested(shares[1] - shares[0], interval, p, "patient_shuffles")
+
+
+def _shuffled(tables: list[tuple[Floats, Floats]], seed: int, permutations: int) -> float:
+    """The p-value when patients are dealt anew to sets of as many patients: (1 + c) / (1 + B)."""
+    right, trials = (np.concatenate([table[index] for table in tables]) for index in (0, 1))
+    first = len(tables[0][0])
+
+    def differences(order: Ints) -> Floats:
+        hits, images = right[order], trials[order]
+        shares = [
+            hits[:, part].sum(axis=1) / images[:, part].sum(axis=1) for part in (slice(first), slice(first, None))
+        ]
+        return np.asarray(shares[1] - shares[0])
+
+    observed = abs(float(differences(np.arange(len(right))[None])[0]))
+    generator = np.random.default_rng(np.random.SeedSequence(seed))
+    height = max(1, _BLOCK_CELLS // len(right))
+    extreme = 0
+    for start in range(0, permutations, height):
+        rows = min(height, permutations - start)
+        order = generator.random((rows, len(right))).argsort(axis=1)
+        extreme += int((np.abs(differences(order)) >= observed - 1e-12).sum())
+    return (1 + extreme) / (1 + permutations)
+
+
+def compare_aucs_apart(
+    placed: tuple[Placements | None, Placements | None],
+    sides: tuple[tuple[Ints, Ints] | None, tuple[Ints, Ints] | None] = (None, None),
+) -> Tested:
+    """DeLong's test of AUCs on independent sets, with Satterthwaite's degrees of freedom; equal to pROC's.
+
+    With patients the variances are Obuchowski's, and patients count in place of images.
+    """
+    a, b = placed
+    if a is None or b is None:
+        return undefined(ONE_SIDED)
+    found = [_variance(part, codes) for part, codes in ((a, sides[0]), (b, sides[1]))]
+    name = "delong_unpaired" if sides == (None, None) else "obuchowski_unpaired"
+    (variance_a, units_a), (variance_b, units_b) = found
+    return compare_apart(a.auc, variance_a, b.auc, variance_b, (units_a, units_b), name)
+
+
+def _variance(placed: Placements, sides: tuple[Ints, Ints] | None) -> tuple[float, int]:
+    if sides is None:
+        return delong_variance(placed), len(placed.positives) + len(placed.negatives)
+    return clustered_covariance(placed, placed, *sides), len(np.unique(np.concatenate(sides)))

@@ -1,0 +1,30 @@
+"""What the tests and intervals of a comparison are, in a sentence each."""
+
+_TEXTS = {
+    "mcnemar_exact": "exact McNemar test of the images that only one model gets right",
+    "mcnemar_midp": "McNemar test, mid-p",
+    "newcombe_paired": "Newcombe 1998, paired proportions, method 10",
+    "newcombe_unpaired": "Newcombe 1998, independent proportions, method 10",
+    "clustered_newcombe_paired": "Newcombe's method from Wilson limits clustered by group, with the groups' correlation",
+    "clustered_newcombe_unpaired": "Newcombe's method from Wilson limits clustered by group",
+    "delong": "paired DeLong test and interval (1988), as in pROC",
+    "obuchowski": "DeLong's test with Obuchowski's variance by group (1997), Student's t",
+    "delong_macro": "DeLong's test of the mean AUC over classes, from each image's influence",
+    "clustered_delong_macro": "the same with the influences summed by group",
+    "delong_unpaired": "DeLong test of independent sets, Satterthwaite's degrees of freedom, as in pROC",
+    "obuchowski_unpaired": "the same with Obuchowski's variance by group",
+    "delong_macro_unpaired": "the same for the mean AUC over classes",
+    "image_swaps": "permutation test: the outputs of the two models are swapped for single images",
+    "patient_swaps": "permutation test: the outputs of the two models are swapped for whole groups",
+    "patient_shuffles": "permutation test: groups are dealt anew to the two sets",
+    "chi_squared_n_1": "chi-squared test with N - 1 (Campbell 2007)",
+    "bootstrap": "percentiles of resampled images, the same for both models; a p-value of it is twice the share beyond 0",
+    "patient_bootstrap": "percentiles of resampled groups",
+    "bootstrap_unpaired": "both sets resampled; p is twice the share of differences beyond 0",
+    "identical": "the scores are the same, so is everything else",
+}
+
+
+def method_text(name: str) -> str:
+    """What a method is."""
+    return _TEXTS.get(name, name)

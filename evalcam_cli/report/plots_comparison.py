@@ -1,0 +1,49 @@
+"""The differences between models as a forest plot."""
+
+from matplotlib.axes import Axes
+
+from evalcam_cli.evaluation.comparison import Comparison, Pair
+from evalcam_cli.report.drawing import COLOURS, GREY, drawn_names, new_figure, own_style, png_bytes
+
+_ROW = 0.3  # inches
+
+
+def plot_differences(comparison: Comparison) -> bytes:
+    """One panel per pair: a dot per metric with its 95 % interval; right of the line always speaks for the second model.
+
+    Metrics of which less is better are drawn with the sign turned, and their names say so.
+    """
+    with own_style():
+        rows = max(len(pair.differences) for pair in comparison.pairs)
+        height = rows * _ROW + 1.1
+        figure = new_figure(8.5, height * len(comparison.pairs))
+        panels = figure.subplots(len(comparison.pairs), 1, squeeze=False)[:, 0]
+        for axes, pair in zip(panels, comparison.pairs, strict=True):
+            _panel(axes, pair)
+        return png_bytes(figure)
+
+
+def _panel(axes: Axes, pair: Pair) -> None:
+    labels = []
+    for row, one in enumerate(pair.differences):
+        sign = -1 if one.better == "lower" else 1
+        labels.append(one.metric + (" (sign turned)" if sign < 0 else ""))
+        estimate = one.estimate
+        if estimate.estimate is None:
+            axes.text(0, row, " n/a", va="center", fontsize=8, color=GREY)
+            continue
+        colour = COLOURS[0] if one.favours > 0 else COLOURS[1] if one.favours < 0 else GREY
+        if estimate.ci_low is not None and estimate.ci_high is not None:
+            axes.plot([sign * estimate.ci_low, sign * estimate.ci_high], [row, row], color=colour, linewidth=2)
+        marker = "o" if one.favours >= 0 else "s"
+        axes.plot(sign * estimate.estimate, row, marker, color=colour, markersize=6)
+    names = drawn_names(labels)
+    axes.set_yticks(range(len(labels)), names.labels, fontsize=9)
+    names.letter(axes.get_yticklabels())
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.axvline(0, color="black", linewidth=0.8)
+    edge = max((abs(value) for value in axes.get_xlim()), default=0)
+    axes.set_xlim(-edge, edge)
+    axes.grid(axis="x", alpha=0.25)
+    axes.set_xlabel(f"← {pair.a} better        difference, 95 % interval        {pair.b} better →", fontsize=9)
+    axes.set_title(f"{pair.b} against {pair.a}; coloured: p < 0.05", fontsize=10, loc="left")
