@@ -165,7 +165,8 @@ def test_a_full_disk_is_a_warning_and_the_next_line_begins_anew(
 def test_runs_that_look_at_the_same_time_are_all_counted(split: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from evalcam_cli.workflows.ledger import Look, record_look\n"
-        "for i in range(25): print(record_look(Path(sys.argv[1]), None, Look(sys.argv[2], 'f00d', 'test', 1, {})).times)"
+        "look = Look(sys.argv[2], 'f00d', 'test', 1, {})\n"
+        "for i in range(25): print(record_look(Path(sys.argv[1]), None, look).times)"
     )
     runs = [
         subprocess.Popen([sys.executable, "-c", code, str(split), f"model {number}"], stdout=subprocess.PIPE, text=True)
