@@ -204,11 +204,17 @@ def auc_influence(placed: Placements, positive: Bools) -> Floats:
     return influence
 
 
-def influence_variance(influence: Floats, groups: Ints | None = None) -> tuple[float, int]:
-    """Variance of a number with these (N,) influences, and how many patients (images) it rests on; NaN below 2."""
-    sums = influence if groups is None else np.bincount(groups, weights=influence)
-    units = len(sums) if groups is None else len(np.unique(groups))
-    return (float((sums**2).sum()) * units / (units - 1) if units > 1 else math.nan), units
+def influence_variance(influence: Floats, groups: Ints | None = None) -> tuple[float, float]:
+    """Variance of a number with these (N,) influences, and how many patients (images) it rests on; NaN below 2.
+
+    Patients count by their effective number, (Σ n_i)² / Σ n_i² (Kish, "Survey Sampling", 1965).
+    """
+    if groups is None:
+        sums, units = influence, float(len(influence))
+    else:
+        sums = np.bincount(groups, weights=influence).astype(np.float64)
+        units = len(groups) ** 2 / float((np.bincount(groups).astype(np.float64) ** 2).sum())
+    return (float((sums**2).sum()) * units / (units - 1) if units > 1.5 else math.nan), units
 
 
 def _wald(difference: float, variance: float, freedom: float, name: str, too_few: str) -> Tested:
@@ -230,7 +236,7 @@ def _wald(difference: float, variance: float, freedom: float, name: str, too_few
 
 
 def compare_apart(
-    a: float, variance_a: float, b: float, variance_b: float, units: tuple[int, int], name: str
+    a: float, variance_a: float, b: float, variance_b: float, units: tuple[float, float], name: str
 ) -> Tested:
     """Test equality of two numbers from independent sets of images, with Satterthwaite's degrees of freedom.
 

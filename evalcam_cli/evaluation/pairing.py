@@ -224,9 +224,10 @@ def _resampled(quantity: Quantity, a: Side, b: Side, settings: Settings) -> Test
     difference = value_of(quantity, b, settings.positive) - value_of(quantity, a, settings.positive)
     groups = a.predictions.group_codes
     interval = _interval(changes, clustered=groups is not None)
-    p, name, reason = _swapped(quantity, a, b, settings) if settings.paired else (None, "", None)
-    if p is None:
-        p, name, reason = _bootstrap_p(changes, settings.paired)
+    permuted = _swapped(quantity, a, b, settings) if settings.paired else _shuffled(quantity, a, b, settings)
+    if permuted is not None:
+        return Tested(difference, interval, *permuted)
+    p, name, reason = _bootstrap_p(changes, settings.paired)
     return Tested(difference, interval, p, name, reason=reason)
 
 
@@ -238,23 +239,36 @@ def _interval(changes: Floats, *, clustered: bool) -> Interval:
     return percentile_interval(changes, "patient_bootstrap" if clustered else "bootstrap")
 
 
-def _swapped(quantity: Quantity, a: Side, b: Side, settings: Settings) -> tuple[float | None, str, str | None]:
+def _losses(quantity: Quantity, side: Side) -> Floats | None:
+    """(N,) what the metric is the mean of."""
+    facts = side.sample.facts
+    return {"log_loss": facts.losses, "brier": facts.squares}.get(quantity.metric)
+
+
+def _shuffled(quantity: Quantity, a: Side, b: Side, settings: Settings) -> tuple[float, str] | None:
+    """p and name of the test of a mean on independent sets; None for other metrics."""
+    one, two = _losses(quantity, a), _losses(quantity, b)
+    if one is None or two is None:
+        return None
+    groups = a.predictions.group_codes, b.predictions.group_codes
+    return unpaired.compare_means((one, two), groups=groups, seed=settings.seed, permutations=settings.permutations)
+
+
+def _swapped(quantity: Quantity, a: Side, b: Side, settings: Settings) -> tuple[float, str] | None:
+    """p and name of the permutation test on the same images; None for metrics that have none."""
     groups, targets = a.predictions.group_codes, a.predictions.targets
-    if quantity.metric in ("log_loss", "brier"):
-        one, two = (
-            side.sample.facts.losses if quantity.metric == "log_loss" else side.sample.facts.squares for side in (a, b)
-        )
-        p, name = mean_swaps(two - one, groups=groups, seed=settings.seed, permutations=settings.permutations)
-        return p, name, None
+    one, two = _losses(quantity, a), _losses(quantity, b)
+    if one is not None and two is not None:
+        return mean_swaps(two - one, groups=groups, seed=settings.seed, permutations=settings.permutations)
     metric = count_metric(quantity, a.predictions.classes)
     if metric is None:
-        return None, "", None
+        return None
     decided = a.predictions.predicted, b.predictions.predicted
     found, name = count_swaps(
         targets, decided, len(a.predictions.classes), [metric],
         groups=groups, seed=settings.seed, permutations=settings.permutations,
     )  # fmt: skip
-    return found[0], name, None
+    return found[0], name
 
 
 def count_metric(quantity: Quantity, classes: tuple[str, ...]) -> Callable[[Counts], Floats] | None:

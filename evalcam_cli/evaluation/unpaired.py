@@ -53,10 +53,7 @@ def compare_shares(
 def _clustered_shares(
     hits: tuple[Bools, Bools], groups: tuple[Ints | None, Ints | None], seed: int, permutations: int
 ) -> Tested:
-    tables = []
-    for part, codes in zip(hits, groups, strict=True):
-        _, units = np.unique(np.arange(len(part)) if codes is None else codes, return_inverse=True)
-        tables.append((np.bincount(units, weights=part).astype(np.float64), np.bincount(units).astype(np.float64)))
+    tables = [_by_unit(part, codes) for part, codes in zip(hits, groups, strict=True)]
     shares = [float(right.sum() / trials.sum()) for right, trials in tables]
     if min(len(trials) for _, trials in tables) < 2:
         interval = Interval(note=ONE_PATIENT)
@@ -67,27 +64,61 @@ def _clustered_shares(
     return Tested(shares[1] - shares[0], interval, p, "patient_shuffles")
 
 
+def compare_means(
+    values: tuple[Floats, Floats], *, groups: tuple[Ints | None, Ints | None] = (None, None), seed: int = 0,
+    permutations: int = PERMUTATIONS,
+) -> tuple[float, str]:  # fmt: skip
+    """The p-value of equal means of two independent sets (log loss, Brier score), and the test's name.
+
+    Images, or patients with all of theirs, are shuffled between the sets (`_shuffled`).
+    """
+    tables = [_by_unit(part, codes) for part, codes in zip(values, groups, strict=True)]
+    name = "image_shuffles" if groups == (None, None) else "patient_shuffles"
+    return _shuffled(tables, seed, permutations), name
+
+
+def _by_unit(values: Floats | Bools, codes: Ints | None) -> tuple[Floats, Floats]:
+    """(G,) sum of the values of each patient (image), and its number of images."""
+    _, units = np.unique(np.arange(len(values)) if codes is None else codes, return_inverse=True)
+    return np.bincount(units, weights=values).astype(np.float64), np.bincount(units).astype(np.float64)
+
+
 def _shuffled(tables: list[tuple[Floats, Floats]], seed: int, permutations: int) -> float:
-    """The p-value when patients are dealt anew to sets of as many patients: (1 + c) / (1 + B)."""
-    right, trials = (np.concatenate([table[index] for table in tables]) for index in (0, 1))
+    """The p-value when patients are dealt anew to sets of as many patients: (1 + c) / (1 + B).
+
+    What is compared is the difference of the means over its standard error, so that sets of other spread and size do
+    no harm: Janssen, "Studentized permutation tests for non-i.i.d. hypotheses and the generalized Behrens-Fisher
+    problem", Statistics and Probability Letters 1997. 1 when a set has a single patient.
+    """
+    sums, trials = (np.concatenate([table[index] for table in tables]) for index in (0, 1))
     first = len(tables[0][0])
-
-    def differences(order: Ints) -> Floats:
-        hits, images = right[order], trials[order]
-        shares = [
-            hits[:, part].sum(axis=1) / images[:, part].sum(axis=1) for part in (slice(first), slice(first, None))
-        ]
-        return np.asarray(shares[1] - shares[0])
-
-    observed = abs(float(differences(np.arange(len(right))[None])[0]))
+    if min(first, len(sums) - first) < 2:
+        return 1.0
+    observed = float(_studentised(sums[None], trials[None], first)[0])
     generator = np.random.default_rng(np.random.SeedSequence(seed))
-    height = max(1, _BLOCK_CELLS // len(right))
+    height = max(1, _BLOCK_CELLS // len(sums))
     extreme = 0
     for start in range(0, permutations, height):
-        rows = min(height, permutations - start)
-        order = generator.random((rows, len(right))).argsort(axis=1)
-        extreme += int((np.abs(differences(order)) >= observed - 1e-12).sum())
+        order = generator.random((min(height, permutations - start), len(sums))).argsort(axis=1)
+        extreme += int((_studentised(sums[order], trials[order], first) >= observed * (1 - 1e-10)).sum())
     return (1 + extreme) / (1 + permutations)
+
+
+def _studentised(sums: Floats, trials: Floats, first: int) -> Floats:
+    """(B,) how many standard errors the means of the first units and of the others are apart; 0 for equal means."""
+    means, variance = [], np.zeros(len(sums))
+    for part in (slice(first), slice(first, None)):
+        own, images = sums[:, part], trials[:, part]
+        units, n = own.shape[1], images.sum(axis=1)
+        mean = own.sum(axis=1) / n
+        residual = own - images * mean[:, None]
+        variance += units / (units - 1) * np.einsum("bu,bu->b", residual, residual) / n**2
+        means.append(mean)
+    apart = np.abs(means[1] - means[0])
+    apart[apart < 1e-12 * np.abs(sums).max(initial=0.0)] = 0.0
+    errors = np.sqrt(variance)
+    found = np.divide(apart, errors, out=np.full(len(sums), np.inf), where=errors > 0)
+    return np.where(apart == 0, 0.0, found)
 
 
 def compare_aucs_apart(

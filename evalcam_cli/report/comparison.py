@@ -7,9 +7,9 @@ from typing import Any
 from evalcam_cli.evaluation.comparison import Comparison, Difference, Pair
 from evalcam_cli.evaluation.non_inferiority import LEVEL, NonInferiorityResult
 from evalcam_cli.files import OutputFolder
-from evalcam_cli.report.markdown import escaped
-from evalcam_cli.report.plots_comparison import plot_differences
+from evalcam_cli.report.markup import escaped
 from evalcam_cli.report.methods import method_text
+from evalcam_cli.report.plots_comparison import plot_differences
 from evalcam_cli.text import counted
 
 SCHEMA_VERSION = 1
@@ -277,8 +277,8 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str
 
 def _explanations(comparison: Comparison) -> Iterator[str]:
     yield (
-        "A difference is the second model minus the first, with its 95 % interval: what the images are compatible with. "
-        "p tests that there is no difference. A large p is no evidence of a difference, which is not evidence of "
+        "A difference is the second model minus the first, with its 95 % interval: what the images are compatible "
+        "with. p tests that there is no difference. A large p is no evidence of a difference, which is not evidence of "
         "equality; `--non-inferior METRIC:MARGIN` shows that a model is not worse."
     )
     yield ""

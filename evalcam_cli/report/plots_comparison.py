@@ -1,15 +1,18 @@
 """The differences between models as a forest plot."""
 
-from matplotlib.axes import Axes
+from typing import TYPE_CHECKING
 
 from evalcam_cli.evaluation.comparison import Comparison, Pair
 from evalcam_cli.report.drawing import COLOURS, GREY, drawn_names, new_figure, own_style, png_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _ROW = 0.3  # inches
 
 
 def plot_differences(comparison: Comparison) -> bytes:
-    """One panel per pair: a dot per metric with its 95 % interval; right of the line always speaks for the second model.
+    """One panel per pair: a dot per metric with its 95 % interval; right of 0 speaks for the second model.
 
     Metrics of which less is better are drawn with the sign turned, and their names say so.
     """
@@ -23,7 +26,7 @@ def plot_differences(comparison: Comparison) -> bytes:
         return png_bytes(figure)
 
 
-def _panel(axes: Axes, pair: Pair) -> None:
+def _panel(axes: "Axes", pair: Pair) -> None:
     labels = []
     for row, one in enumerate(pair.differences):
         sign = -1 if one.better == "lower" else 1

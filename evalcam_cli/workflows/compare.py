@@ -8,7 +8,7 @@ from typing import Any
 
 from evalcam_cli.config import RunConfig
 from evalcam_cli.errors import GateError, UsageError
-from evalcam_cli.evaluation.comparison import Comparison, CompareOptions, compare, parse_metric
+from evalcam_cli.evaluation.comparison import CompareOptions, Comparison, compare, parse_metric
 from evalcam_cli.evaluation.matching import Model
 from evalcam_cli.evaluation.non_inferiority import (
     NonInferiorityResult,
