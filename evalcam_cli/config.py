@@ -153,6 +153,8 @@ class TrainConfig(_Section):
     """Validation metric that chooses the best epoch; equal values are decided by the lower loss."""
     patience: int = Field(default=0, ge=0)
     """Stop after this many epochs without improvement; 0 never stops early."""
+    temperature: bool = True
+    """Fit a temperature to the best weights on the validation images, if there are at least 50."""
     augment: AugmentConfig = AugmentConfig()
     """Random changes of the training images."""
 

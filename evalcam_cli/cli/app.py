@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from evalcam_cli import __version__
-from evalcam_cli.cli import audit, compare, evaluate, gradcam, predict, run, split, train
+from evalcam_cli.cli import audit, calibrate, compare, evaluate, gradcam, predict, run, split, train
 from evalcam_cli.errors import EvalcamError, MachineError, UsageError
 from evalcam_cli.text import shown
 
@@ -124,6 +124,7 @@ app.command("gradcam", short_help="Show what the classifier looked at.")(gradcam
 app.command("predict", short_help="Classify unlabelled images.")(predict.predict)
 app.command("run", short_help="All four in one go, from one config.")(run.run)
 app.command("compare", short_help="Compare classifiers on the same images.")(compare.compare)
+app.command("calibrate", short_help="Choose a threshold and a temperature on validation images.")(calibrate.calibrate)
 app.command("audit", short_help="Find copies that stand in two sets.")(audit.audit)
 
 

@@ -4,7 +4,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, NoReturn, cast
 
@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalcam_cli.errors import DataError, UsageError
+from evalcam_cli.evaluation.operating_point import point_from_document
 from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.evaluation.stated import LOG_PROBABILITIES, StatedProbabilities
+from evalcam_cli.evaluation.temperature import HIGHEST, LOWEST, is_temperature
 from evalcam_cli.files import read_json
 from evalcam_cli.text import counted, csv_text, did_you_mean, listed, shown
 
@@ -163,8 +165,30 @@ def _from_own_files(table: _Table) -> Predictions:
     if document.get("scores") == LOG_PROBABILITIES:
         return _stated(table, classes, _checked_probabilities(table, np.exp(logits.astype(np.float64))))
     _refuse_rows(table, ~np.isfinite(logits).all(axis=1), f"logits in {LOGITS_NAME} that are NaN or infinite")
-    _refuse_shuffled(table, classes, logits)
-    return Predictions(classes, logits, *_facts(table, classes, []))
+    predictions = _calibrated(Predictions(classes, logits, *_facts(table, classes, [])), document, folder)
+    _refuse_shuffled(table, predictions)
+    return predictions
+
+
+def _calibrated(predictions: Predictions, document: dict[str, object], folder: Path) -> Predictions:
+    """The predictions with the temperature and the operating point that `metrics.json` says were applied."""
+    stored = document.get("calibration")
+    if stored is None:
+        return predictions
+    try:
+        if not isinstance(stored, dict):
+            raise ValueError("it is no map")
+        temperature, point = stored.get("temperature"), stored.get("operating_point")
+        if temperature is not None and not is_temperature(temperature):
+            raise ValueError(f"the temperature must be a number from {LOWEST:g} to {HIGHEST:g}")
+        return replace(
+            predictions,
+            temperature=1.0 if temperature is None else float(temperature),
+            operating_point=None if point is None else point_from_document(point, predictions.classes),
+        )
+    except ValueError as error:
+        place = shown((folder / METRICS_NAME).absolute())
+        raise DataError(f"{place}: its calibration cannot be used: {shown(error)[:200]}") from error
 
 
 def _document(path: Path) -> dict[str, object]:
@@ -192,15 +216,19 @@ def _logits(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
     return logits if logits.dtype in (np.float32, np.float64) else logits.astype(np.float64)
 
 
-def _refuse_shuffled(table: _Table, classes: tuple[str, ...], logits: NDArray[np.float32]) -> None:
+def _refuse_shuffled(table: _Table, predictions: Predictions) -> None:
     """The CSV says which class each row was predicted as: one look tells whether the rows still belong together."""
     named = table.column("predicted")
     if not named:
         return
-    places = {name: index for index, name in enumerate(classes)}
+    logits = predictions.logits
+    places = {name: index for index, name in enumerate(predictions.classes)}
     said = np.array([places.get(name, -1) for name in named])
-    largest = logits[np.arange(len(said)), said] == logits.max(axis=1)
-    _refuse_rows(table, (said < 0) | ~largest, f"a predicted class that {LOGITS_NAME} contradicts; the rows were moved")
+    if predictions.operating_point is not None and len(places) == 2:
+        agrees = said == predictions.predicted
+    else:
+        agrees = logits[np.arange(len(said)), said] == logits.max(axis=1)
+    _refuse_rows(table, (said < 0) | ~agrees, f"a predicted class that {LOGITS_NAME} contradicts; the rows were moved")
 
 
 def _refuse_classes(classes: tuple[str, ...], table: _Table) -> None:

@@ -33,6 +33,11 @@ class CalibrationQuality:
     """Of the most probable class, over 15 bins of equal width."""
 
 
+def is_temperature(value: object) -> bool:
+    """Whether a value from a file is a temperature that could have been fitted."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and LOWEST <= value <= HIGHEST
+
+
 def fit_temperature(predictions: Predictions) -> TemperatureFit:
     """The T > 0 that minimises the log loss of softmax(logits / T), whatever temperature the predictions have.
 

@@ -21,6 +21,8 @@ from torch import Tensor
 from evalcam_cli.config import ARCHS
 from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.errors import CheckpointError, UsageError
+from evalcam_cli.evaluation.operating_point import OperatingPoint, point_from_document
+from evalcam_cli.evaluation.temperature import HIGHEST, LOWEST, is_temperature
 from evalcam_cli.files import write_whole
 from evalcam_cli.text import shown
 
@@ -47,7 +49,7 @@ class Checkpoint:
     """Positive class of two, when it was chosen."""
     temperature: float | None = None
     """Divides the logits before the softmax, when it was fitted on the validation set."""
-    operating_point: dict[str, Any] | None = None
+    operating_point: OperatingPoint | None = None
     """Decision threshold, when it was chosen on the validation set."""
     config: dict[str, Any] = field(default_factory=dict)
     """The resolved config of the training run."""
@@ -231,8 +233,10 @@ def _document_digest(document: Mapping[str, Any], table: Mapping[str, Any]) -> s
 def _document(checkpoint: Checkpoint) -> dict[str, Any]:
     document = {entry.name: getattr(checkpoint, entry.name) for entry in fields(checkpoint)}
     hashes = b"".join(bytes.fromhex(pixels) for pixels in sorted(checkpoint.training_pixels))
+    point = checkpoint.operating_point
     return document | {
         "format_version": FORMAT_VERSION,
+        "operating_point": None if point is None else point.to_dict(),
         "classes": list(checkpoint.classes),
         "preprocessing": checkpoint.preprocessing.to_dict(),
         "training_pixels": base64.b64encode(hashes).decode(),
@@ -248,6 +252,8 @@ def _checkpoint(document: dict[str, Any], path: Path) -> Checkpoint:
         values["training_pixels"] = frozenset(
             hashes[start : start + _HASH_BYTES].hex() for start in range(0, len(hashes), _HASH_BYTES)
         )
+        if values.get("operating_point") is not None:
+            values["operating_point"] = point_from_document(values["operating_point"], values["classes"])
         checkpoint = Checkpoint(**values)
         _require_sound(checkpoint)
     except (KeyError, TypeError, ValueError) as error:
@@ -272,8 +278,13 @@ def _require_sound(checkpoint: Checkpoint) -> None:
         raise ValueError(f"unknown architecture {shown(checkpoint.arch)!r}")
     if checkpoint.last_stride not in (1, 2):
         raise ValueError("last_stride must be 1 or 2")
-    if checkpoint.temperature is not None or checkpoint.operating_point is not None:
-        raise ValueError("it is calibrated, which this version cannot apply; upgrade evalcam")
+    if checkpoint.positive is not None and checkpoint.positive not in names:
+        raise ValueError(f"positive: no class {shown(checkpoint.positive)!r}")
+    point = checkpoint.operating_point
+    if point is not None and checkpoint.positive not in (None, point.positive):
+        raise ValueError("positive and the operating point are about different classes")
+    if checkpoint.temperature is not None and not is_temperature(checkpoint.temperature):
+        raise ValueError(f"the temperature must be a number from {LOWEST:g} to {HIGHEST:g}")
 
 
 def _require_finite(weights: Mapping[str, Tensor], place: str) -> None:

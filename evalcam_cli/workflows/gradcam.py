@@ -23,6 +23,7 @@ from evalcam_cli.data.dataset import normalise
 from evalcam_cli.data.identity import identify
 from evalcam_cli.data.images import load_image
 from evalcam_cli.errors import UsageError
+from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.explain.gradcam import GradCamResult, find_layer, grad_cam
 from evalcam_cli.explain.requests import ClassRequest, choose_classes, parse_class, rectangular
 from evalcam_cli.files import OutputFolder, output_folder, read_csv, read_json, refuse_inside
@@ -124,7 +125,7 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
         settings = {
             "classes": list(config.gradcam.classes), "method": config.gradcam.method, "layer": layer_name,
             "checkpoint": loaded.place, "checkpoint_sha256": loaded.sha256, "images": fingerprint,
-        }  # fmt: skip
+        } | _calibration(loaded.classifier)  # fmt: skip
         rows = _known_rows(folder, settings) if request.resume else []
         if request.resume and (folder.path / _TABLE).exists():
             log.info("%s is finished already: %s", shown(request.out), counted(len(rows), "map"))
@@ -147,6 +148,16 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
         folder.write_csv(_TABLE, HEADER, [_cells(row) for row in rows])
         (folder.path / _LEDGER).unlink(missing_ok=True)
         return GradCamResultFiles(request.out, tuple(rows))
+
+
+def _calibration(classifier: Classifier) -> dict[str, Any]:
+    """What was chosen on validation images: rows made under another choice must not be continued."""
+    point = classifier.checkpoint.operating_point
+    chosen = {
+        "temperature": classifier.checkpoint.temperature,
+        "operating_point": None if point is None else point.to_dict(),
+    }
+    return {name: value for name, value in chosen.items() if value is not None}
 
 
 def _cells(row: Explanation) -> tuple[object, ...]:
@@ -276,32 +287,49 @@ class _Job:
         wanted: list[list[int]] = []
 
         def choose(logits: torch.Tensor) -> list[list[int]]:
-            wanted.extend(choose_classes(self.requests, logits, targets))
+            wanted.extend(choose_classes(self.requests, self._ranked(logits), targets))
             return rectangular(wanted)
 
         result = grad_cam(self.classifier.model, self.layer, tensor, choose)
+        said = self._predictions(result.logits)
         for position, (subject, image) in enumerate(batch):
             for column, class_index in enumerate(wanted[position]):
-                yield self._write(subject, image, result, position, column, class_index)
+                yield self._write(subject, image, result, said, (position, column, class_index))
+
+    def _predictions(self, logits: torch.Tensor) -> Predictions:
+        """What the classifier says of (N, K) logits, by its temperature and its operating point."""
+        checkpoint, n = self.classifier.checkpoint, len(logits)
+        return Predictions(
+            checkpoint.classes, logits.detach().float().cpu().numpy(), np.zeros(n, dtype=np.int64), ("",) * n,
+            temperature=checkpoint.temperature or 1.0, operating_point=checkpoint.operating_point,
+        )  # fmt: skip
+
+    def _ranked(self, logits: torch.Tensor) -> torch.Tensor:
+        """(N, K) scores that rank the classes: the logits, of two classes the predicted one first."""
+        said = self._predictions(logits)
+        turned = torch.from_numpy(said.predicted != said.argmax).to(logits.device)
+        return torch.where(turned[:, None], logits.flip(1), logits)  # only an operating point of two classes turns one
 
     def _write(
-        self, subject: _Subject, image: Image.Image, result: GradCamResult, position: int, column: int, class_index: int
-    ) -> Explanation:
+        self, subject: _Subject, image: Image.Image, result: GradCamResult, said: Predictions,
+        place: tuple[int, int, int],
+    ) -> Explanation:  # fmt: skip
+        position, column, class_index = place
         classes = self.classifier.classes
         logits = result.logits[position]
         signed: NDArray[np.float32] = result.maps[position, column].numpy().astype(np.float32)
         geometry = self.classifier.preprocessing.geometry(*image.size)
         empty = not float(signed.max()) > 0
         x, y = (None, None) if empty else peak(signed, geometry)
-        probability = float(torch.softmax(logits.double(), dim=0)[class_index])
+        probability = float(said.rows(position, position + 1)[0, class_index])
         name = _fitting(subject.stem, f".{self.config.gradcam.method}.{_class_part(classes, class_index)}")
         caption = [f"{classes[class_index]}  p = {probability:.3f}", f"Grad-CAM, {self.layer_name}"]
         overlay = draw_overlay(image, signed, geometry, caption_lines=caption, label=classes[class_index])
         self.folder.write(f"{name}.png", png_bytes(overlay))
         self.folder.write(f"{name}.npy", _npy_bytes(signed))
         return Explanation(
-            subject.path, subject.label, classes[int(logits.argmax())], classes[class_index], class_index, probability,
-            float(logits[class_index]), self.config.gradcam.method, self.layer_name, float(signed.min()),
+            subject.path, subject.label, classes[said.predicted[position]], classes[class_index], class_index,
+            probability, float(logits[class_index]), self.config.gradcam.method, self.layer_name, float(signed.min()),
             float(signed.max()), empty, x, y, f"{name}.png", f"{name}.npy",
         )  # fmt: skip
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from evalcam_cli.config import RunConfig
 from evalcam_cli.data.identity import identify
 from evalcam_cli.errors import UsageError
+from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.files import refuse_inside, write_csv
 from evalcam_cli.models.device import worker_count
 from evalcam_cli.models.inference import compute_logits, image_dataset
@@ -28,15 +28,16 @@ class PredictResult:
     paths: tuple[str, ...]
     classes: tuple[str, ...]
     probabilities: NDArray[np.float64]
-    """(N, K)."""
+    """(N, K), after the checkpoint's temperature."""
+    predicted: NDArray[np.int64]
+    """(N,) index of the predicted class: by the operating point with two classes, else the most probable."""
     out: Path
 
     def rows(self) -> list[tuple[str | float, ...]]:
         """`path, predicted, confidence, p:<class>…`."""
-        best = self.probabilities.argmax(axis=1)
         return [
-            (path, self.classes[top], float(row[top]), *map(float, row))
-            for path, top, row in zip(self.paths, best, self.probabilities, strict=True)
+            (path, self.classes[index], float(row[index]), *map(float, row))
+            for path, index, row in zip(self.paths, self.predicted, self.probabilities, strict=True)
         ]
 
     def header(self) -> tuple[str, ...]:
@@ -70,7 +71,15 @@ def predict(
         workers=worker_count(config.data.workers),
         progress=progress,
     )
-    result = PredictResult(tuple(paths), classifier.classes, softmax(logits.astype(np.float64), axis=1), out)
+    predictions = Predictions(
+        classifier.classes,
+        logits,
+        np.zeros(len(paths), dtype=np.int64),  # unknown, and not asked for
+        tuple(paths),
+        temperature=classifier.checkpoint.temperature or 1.0,
+        operating_point=classifier.checkpoint.operating_point,
+    )
+    result = PredictResult(predictions.paths, classifier.classes, predictions.probabilities, predictions.predicted, out)
     write_csv(out, result.header(), result.rows())
     return result
 

@@ -33,6 +33,7 @@ from evalcam_cli.training import history as history_file
 from evalcam_cli.training.diagnosis import Diagnosis, diagnose
 from evalcam_cli.training.loop import Trainer, TrainingState, fit, state_document, state_from_document
 from evalcam_cli.training.state import restore_training, training_tensors
+from evalcam_cli.workflows.calibrate import fit_after_training
 from evalcam_cli.workflows.environment import environment, versions
 from evalcam_cli.workflows.split import PreparedSplit, fold_round, load_split, make_split
 
@@ -247,13 +248,15 @@ def train_prepared(
     val = split.subset("val")
 
     def validate() -> Metrics | None:
-        return _measure(model, split, val, template, config, device, "validating", progress) if val else None
+        if not val:
+            return None
+        return compute_metrics(_predict(model, split, val, template, config, device, "validating", progress))
 
     def save(state: TrainingState, is_best: bool) -> None:
         _save(folder, template, trainer, state, is_best=is_best)
 
     state = fit(trainer, config, state, validate=validate, save=save, progress=progress)
-    return _finish(config, split, folder, model, template, state, device, progress)
+    return _finish(config, prepared, folder, model, template, state, device, progress)
 
 
 def _require_trainable(split: Split, config: RunConfig) -> None:
@@ -321,11 +324,11 @@ def _targets(samples: Sequence[Sample], classes: tuple[str, ...]) -> list[int]:
     return [index[sample.label] for sample in samples]
 
 
-def _measure(
+def _predict(
     model: nn.Module, split: Split, samples: Sequence[Sample], template: Checkpoint, config: RunConfig,
     device: torch.device, task: str, progress: Progress,
-) -> Metrics:  # fmt: skip
-    """Point metrics of the current weights, with evaluation transforms."""
+) -> Predictions:  # fmt: skip
+    """What the current weights say, with evaluation transforms."""
     paths = [sample.path for sample in samples]
     dataset = ImageDataset(split.root, paths, template.preprocessing, max_pixels=config.data.max_pixels)
     logits = compute_logits(
@@ -333,7 +336,7 @@ def _measure(
         workers=worker_count(config.data.workers), progress=progress, task=task,
     )  # fmt: skip
     targets = torch.tensor(_targets(samples, split.classes)).numpy()
-    return compute_metrics(Predictions(split.classes, logits, targets, tuple(paths)))
+    return Predictions(split.classes, logits, targets, tuple(paths))
 
 
 def _save(folder: OutputFolder, template: Checkpoint, trainer: Trainer, state: TrainingState, *, is_best: bool) -> None:
@@ -348,15 +351,20 @@ def _save(folder: OutputFolder, template: Checkpoint, trainer: Trainer, state: T
 
 
 def _finish(
-    config: RunConfig, split: Split, folder: OutputFolder, model: nn.Module, template: Checkpoint,
+    config: RunConfig, prepared: PreparedSplit, folder: OutputFolder, model: nn.Module, template: Checkpoint,
     state: TrainingState, device: torch.device, progress: Progress,
 ) -> TrainResult:  # fmt: skip
-    """Diagnose the best weights and draw the curves."""
+    """Calibrate and diagnose the best weights, and draw the curves."""
     best = load_checkpoint(folder.path / BEST)
     model.load_state_dict(best.weights)
+    split = prepared.split
     train, val = split.subset("train"), split.subset("val")
+    unseen = [s for s in val if prepared.identities[s.path].pixels not in template.training_pixels]
+    if config.train.temperature and unseen:
+        said = _predict(model, split, unseen, template, config, device, "calibrating", progress)
+        fit_after_training(folder, best, said, unseen)
     part = _fixed_part(train, max(_DIAGNOSIS_IMAGES, len(val)))
-    measured = _measure(model, split, part, template, config, device, "diagnosing", progress)
+    measured = compute_metrics(_predict(model, split, part, template, config, device, "diagnosing", progress))
     record = state.history[state.best.epoch - 1]
     frequency = max(sum(sample.label == label for sample in train) for label in split.classes)
     diagnosis = diagnose(

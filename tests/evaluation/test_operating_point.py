@@ -253,6 +253,7 @@ def test_a_point_that_makes_no_sense_is_refused(change: dict[str, object]) -> No
 
 
 def test_a_point_that_is_no_map_is_refused() -> None:
-    for document in ([], "youden", None, {}):
+    documents: list[object] = [[], "youden", None, {}]
+    for document in documents:
         with pytest.raises(ValueError, match="operating point"):
             point_from_document(document, ("well", "ill"))

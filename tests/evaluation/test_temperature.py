@@ -22,6 +22,12 @@ def drawn(n: int, k: int, temperature: float, *, seed: int = 0, spread: float = 
     return made(logits, targets)
 
 
+def fitted_to(predictions: Predictions) -> float:
+    temperature = fit_temperature(predictions).temperature
+    assert temperature is not None
+    return temperature
+
+
 def made(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> Predictions:
     classes = tuple(f"c{index}" for index in range(logits.shape[1]))
     return Predictions(classes, logits, targets, tuple(map(str, range(len(targets)))))
@@ -63,9 +69,7 @@ def test_scaled_logits_scale_the_temperature() -> None:
     predictions = drawn(500, 3, 1.2)
     doubled = replace(predictions, logits=predictions.logits * np.float32(2))
 
-    assert fit_temperature(doubled).temperature == pytest.approx(
-        2 * fit_temperature(predictions).temperature, rel=1e-12
-    )  # type: ignore[operator]
+    assert fitted_to(doubled) == pytest.approx(2 * fitted_to(predictions), rel=1e-12)
 
 
 def test_a_temperature_that_predictions_have_is_not_compounded() -> None:
@@ -76,7 +80,7 @@ def test_a_temperature_that_predictions_have_is_not_compounded() -> None:
 
 def test_neither_the_order_of_classes_nor_accuracy_changes() -> None:
     predictions = drawn(400, 5, 3.0)
-    scaled = replace(predictions, temperature=fit_temperature(predictions).temperature)
+    scaled = replace(predictions, temperature=fitted_to(predictions))
 
     assert (scaled.predicted == predictions.predicted).all()
     assert (np.argsort(scaled.log_probabilities, axis=1) == np.argsort(predictions.log_probabilities, axis=1)).all()
@@ -138,6 +142,7 @@ def test_calibration_lowers_the_loss_and_says_what_it_did() -> None:
     assert found.after.log_loss < found.before.log_loss
     assert found.after.ece < found.before.ece
     assert found.operating_point is not None
+    assert found.temperature is not None
     assert found.operating_point.positive == "c1"
     scaled = replace(predictions, temperature=found.temperature, operating_point=found.operating_point)
     called = scaled.predicted[scaled.targets == 1] == 1
