@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.special
 from numpy.typing import NDArray
 
 from evalcam_cli.evaluation import counts, paired, unpaired
@@ -222,21 +223,42 @@ def _resampled(quantity: Quantity, a: Side, b: Side, settings: Settings) -> Test
     draws = [_column(quantity, side.resampled, classes, settings.positive) for side in (a, b)]
     changes = draws[1] - draws[0]
     difference = value_of(quantity, b, settings.positive) - value_of(quantity, a, settings.positive)
-    groups = a.predictions.group_codes
-    interval = _interval(changes, clustered=groups is not None)
+    units = min(_units(a.predictions), _units(b.predictions))
+    interval = _interval(changes, units, clustered=a.predictions.group_codes is not None)
     permuted = _swapped(quantity, a, b, settings) if settings.paired else _shuffled(quantity, a, b, settings)
     if permuted is not None:
         return Tested(difference, interval, *permuted)
-    p, name, reason = _bootstrap_p(changes, settings.paired)
+    p, name, reason = _bootstrap_p(changes, units, same_images=settings.paired)
     return Tested(difference, interval, p, name, reason=reason)
 
 
-def _interval(changes: Floats, *, clustered: bool) -> Interval:
-    with np.errstate(invalid="ignore"):
-        changes = np.where(np.isfinite(changes), changes, np.nan)
+def _units(predictions: Predictions) -> float:
+    """Images, or patients by their effective number (Kish 1965)."""
+    codes = predictions.group_codes
+    if codes is None:
+        return float(len(predictions.targets))
+    return len(codes) ** 2 / float((np.bincount(codes).astype(np.float64) ** 2).sum())
+
+
+def _interval(changes: Floats, units: float, *, clustered: bool) -> Interval:
+    """Percentiles of resampled differences, further out by what small samples lack.
+
+    Expanded percentiles: Hesterberg, "What teachers should know about the bootstrap", The American Statistician 2015,
+    section 4.1: the levels are Φ(∓ (n/(n-1))^(1/2) t), t the 97.5 % quantile of Student's distribution with n - 1
+    degrees of freedom, n the images (patients) of the smaller set.
+    """
+    changes = np.where(np.isfinite(changes), changes, np.nan)
     if not np.isfinite(changes).any():
         return Interval(note="undefined in the resamples")
-    return percentile_interval(changes, "patient_bootstrap" if clustered else "bootstrap")
+    if units < 2:
+        return Interval(note="needs at least 2 images (patients)")
+    found = percentile_interval(changes, "patient_bootstrap" if clustered else "bootstrap")
+    if found.low is None:
+        return found
+    reach = math.sqrt(units / (units - 1)) * float(scipy.special.stdtrit(units - 1, 0.975))
+    level = float(scipy.special.ndtr(-reach))
+    low, high = np.quantile(changes[~np.isnan(changes)], [level, 1 - level])
+    return replace(found, low=float(low), high=float(high))
 
 
 def _losses(quantity: Quantity, side: Side) -> Floats | None:
@@ -290,14 +312,17 @@ def count_metric(quantity: Quantity, classes: tuple[str, ...]) -> Callable[[Coun
     return lambda tally: counts.weighted(by_class(tally), tally.support)
 
 
-def _bootstrap_p(changes: Floats, same_images: bool) -> tuple[float | None, str, str | None]:
-    """Twice the share of resampled differences on the other side of 0: below 0.05 when the interval leaves 0 out.
+def _bootstrap_p(changes: Floats, units: float, *, same_images: bool) -> tuple[float | None, str, str | None]:
+    """The level at which the interval would just touch 0: below 0.05 when `_interval` leaves 0 out.
 
-    Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 15.4, with the observed sample counted in.
+    Twice the share of resampled differences on the other side of 0 (Efron and Tibshirani, "An Introduction to the
+    Bootstrap", 1993, section 15.4), the observed sample counted in, and expanded as the interval is.
     """
     name = "bootstrap" if same_images else "bootstrap_unpaired"
     defined = changes[np.isfinite(changes)]
-    if not len(defined) or len(defined) < (1 - _MAX_UNDEFINED) * len(changes):
-        return None, name, "undefined in too many resamples"
+    if units < 2 or not len(defined) or len(defined) < (1 - _MAX_UNDEFINED) * len(changes):
+        return None, name, "too few images, or undefined in too many resamples"
     tail = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
-    return min(1.0, 2 * (1 + tail) / (1 + len(defined))), name, None
+    share = min(0.5, (1 + tail) / (1 + len(defined)))
+    quantile = float(scipy.special.ndtri(share)) / math.sqrt(units / (units - 1))
+    return 2 * float(scipy.special.stdtr(units - 1, quantile)), name, None

@@ -19,9 +19,9 @@ _TEXTS = {
     "patient_shuffles": "permutation test, studentised: groups are dealt anew to the two sets",
     "image_shuffles": "permutation test, studentised: images are dealt anew to the two sets",
     "chi_squared_n_1": "chi-squared test with N - 1 (Campbell 2007)",
-    "bootstrap": "percentiles of resampled images, the same for both models; p is twice the share beyond 0",
-    "patient_bootstrap": "percentiles of resampled groups",
-    "bootstrap_unpaired": "both sets resampled; p is twice the share of differences beyond 0",
+    "bootstrap": "expanded percentiles of resampled images, the same for both models; p where they touch 0",
+    "patient_bootstrap": "expanded percentiles of resampled groups",
+    "bootstrap_unpaired": "both sets resampled; p where the expanded percentiles touch 0",
     "identical": "the scores are the same, so is everything else",
 }
 

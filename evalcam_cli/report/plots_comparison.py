@@ -20,9 +20,12 @@ def plot_differences(comparison: Comparison) -> bytes:
         rows = max(len(pair.differences) for pair in comparison.pairs)
         height = rows * _ROW + 1.1
         figure = new_figure(8.5, height * len(comparison.pairs))
-        panels = figure.subplots(len(comparison.pairs), 1, squeeze=False)[:, 0]
+        panels = figure.subplots(len(comparison.pairs), 1, squeeze=False, sharex=True)[:, 0]
         for axes, pair in zip(panels, comparison.pairs, strict=True):
             _panel(axes, pair)
+            axes.tick_params(labelbottom=True)
+        edge = max(abs(value) for value in panels[0].get_xlim())
+        panels[0].set_xlim(-edge, edge)
         return png_bytes(figure)
 
 
@@ -45,8 +48,6 @@ def _panel(axes: "Axes", pair: Pair) -> None:
     names.letter(axes.get_yticklabels())
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.axvline(0, color="black", linewidth=0.8)
-    edge = max((abs(value) for value in axes.get_xlim()), default=0)
-    axes.set_xlim(-edge, edge)
     axes.grid(axis="x", alpha=0.25)
     axes.set_xlabel(f"← {pair.a} better        difference, 95 % interval        {pair.b} better →", fontsize=9)
     axes.set_title(f"{pair.b} against {pair.a}; coloured: p < 0.05", fontsize=10, loc="left")
