@@ -73,7 +73,7 @@ def compare_means(
     Images, or patients with all of theirs, are shuffled between the sets (`_shuffled`).
     """
     tables = [_by_unit(part, codes) for part, codes in zip(values, groups, strict=True)]
-    name = "image_shuffles" if groups == (None, None) else "patient_shuffles"
+    name = "image_shuffles" if all(codes is None for codes in groups) else "patient_shuffles"
     return _shuffled(tables, seed, permutations), name
 
 
@@ -133,7 +133,7 @@ def compare_aucs_apart(
     if a is None or b is None:
         return undefined(ONE_SIDED)
     found = [_variance(part, codes) for part, codes in ((a, sides[0]), (b, sides[1]))]
-    name = "delong_unpaired" if sides == (None, None) else "obuchowski_unpaired"
+    name = "delong_unpaired" if all(codes is None for codes in sides) else "obuchowski_unpaired"
     (variance_a, units_a), (variance_b, units_b) = found
     return compare_apart(a.auc, variance_a, b.auc, variance_b, (units_a, units_b), name)
 
