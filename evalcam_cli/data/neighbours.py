@@ -42,6 +42,8 @@ def encode(structures: NDArray[np.floating]) -> Codes:
     The columns are in four blocks of 16 by the parity of the row and column frequency: both even, column odd, row odd,
     both odd. Reversing the rows changes the sign of the last two, reversing the columns that of the second and last.
     """
+    if not len(structures):
+        return np.empty((0, WAVES * WAVES), dtype=np.float32)
     waves = _waves(structures)  # (N, 8, 8)
     even = np.arange(WAVES) % 2 == 0
     mean = waves.mean(axis=0)

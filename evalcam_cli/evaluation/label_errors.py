@@ -49,8 +49,8 @@ def likely_label_errors(probabilities: NDArray[np.floating] | Blocks, targets: N
     https://doi.org/10.1613/jair.1.12125, equations 1 and 2. The threshold of a class is the mean of the probabilities
     that images with its label get for it. An image confidently is of the class whose probability is largest among those
     that reach their thresholds; one that reaches none is counted nowhere. Where the given label ties with another
-    class, it is believed. A class without images has no threshold and is never suggested. About half of what is found in
-    well-known test sets is truly wrong (Northcutt, Athalye and Mueller, "Pervasive Label Errors", 2021).
+    class, it is believed. A class without images has no threshold and is never suggested. About half of what was found
+    in well-known test sets was truly wrong (Northcutt, Athalye and Mueller, "Pervasive Label Errors", 2021).
 
     Args:
         probabilities: (N, K), held out: from a model that did not train on these images. An array is read in blocks and
