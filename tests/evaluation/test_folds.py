@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from evalcam_cli.evaluation.auc import placements
 from evalcam_cli.evaluation.folds import (
     FOLD_HEADER,
     HEADER,
+    Folds,
     headline,
     nadeau_bengio,
     nadeau_bengio_test,
@@ -19,6 +21,7 @@ from evalcam_cli.evaluation.folds import (
     summarise_folds,
 )
 from evalcam_cli.evaluation.metrics import Metrics, compute_metrics
+from evalcam_cli.evaluation.operating_point import OperatingPoint
 from evalcam_cli.evaluation.predictions import Predictions
 
 
@@ -31,8 +34,12 @@ def sample(n: int, k: int = 2, seed: int = 0, shift: float = 1.5, classes: int |
     return Predictions(tuple("abcdef"[:k]), logits, targets, tuple(f"{seed}/{i}" for i in range(n)))
 
 
-def rounds(k: int = 2, folds: int = 5, n: int = 40) -> list[tuple[int, Metrics]]:
-    return [(fold, compute_metrics(sample(n, k, seed=fold))) for fold in range(folds)]
+def rounds(k: int = 2, folds: int = 5, n: int = 40) -> list[Metrics]:
+    return [compute_metrics(sample(n, k, seed=fold)) for fold in range(folds)]
+
+
+def summarised(metrics: list[Metrics], train_images: list[int] | None = None, pooled: Metrics | None = None) -> Folds:
+    return summarise_folds(range(len(metrics)), metrics, train_images, pooled or metrics[0])
 
 
 def defined(values: Iterable[float | None]) -> list[float]:
@@ -122,10 +129,10 @@ def test_identical_classifiers_give_p_1_and_equal_differences_give_none() -> Non
 def test_the_summary_holds_mean_sd_and_ends_of_the_values() -> None:
     folds = rounds(k=3)
 
-    table = summarise_folds(folds)
+    table = summarised(folds)
 
-    values = defined(metrics.overall["accuracy"].estimate for _, metrics in folds)
-    one = table.summaries["accuracy"]
+    values = defined(metrics.overall["accuracy"].estimate for metrics in folds)
+    one = table.of("accuracy")
     assert one.values == tuple(values)
     assert (one.mean, one.sd) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
     assert (one.low, one.high, one.defined) == (min(values), max(values), 5)
@@ -136,18 +143,16 @@ def test_sizes_give_the_ratio_of_test_to_training_images() -> None:
     """Images held back for validation were not trained on, so the interval is wider than that of 1 / (k - 1)."""
     folds = rounds(k=3)
 
-    table = summarise_folds(folds, sizes=[(136, 40)] * 5)
+    table = summarised(folds, [136] * 5)
 
-    values = table.summaries["brier"].values
-    assert table.summaries["brier"].interval == nadeau_bengio(
-        [value for value in values if value is not None], 40 / 136
-    )
+    values = table.of("brier").values
+    assert table.of("brier").interval == nadeau_bengio([value for value in values if value is not None], 40 / 136)
 
 
 def test_a_metric_undefined_in_a_fold_is_left_out_and_counted() -> None:
-    folds = [*rounds(k=3, folds=3), (3, compute_metrics(sample(40, 3, seed=9, classes=2)))]
+    folds = [*rounds(k=3, folds=3), compute_metrics(sample(40, 3, seed=9, classes=2))]
 
-    one = summarise_folds(folds).summaries["recall[c]"]
+    one = summarised(folds).of("recall[c]")
 
     assert one.values[3] is None
     assert one.reasons[3] == "no images of this class"
@@ -158,18 +163,18 @@ def test_a_metric_undefined_in_a_fold_is_left_out_and_counted() -> None:
 
 
 def test_a_metric_undefined_in_all_folds_has_a_reason() -> None:
-    folds = [(fold, compute_metrics(sample(40, 3, seed=fold, classes=2))) for fold in range(3)]
+    folds = [compute_metrics(sample(40, 3, seed=fold, classes=2)) for fold in range(3)]
 
-    one = summarise_folds(folds).summaries["recall[c]"]
+    one = summarised(folds).of("recall[c]")
 
     assert (one.mean, one.sd, one.low, one.interval.low) == (None, None, None, None)
     assert one.undefined_reason == "undefined in every fold: no images of this class"
 
 
 def test_a_metric_defined_in_one_fold_has_a_mean_but_no_sd() -> None:
-    folds = [(0, compute_metrics(sample(40, 3, seed=1))), (1, compute_metrics(sample(40, 3, seed=2, classes=2)))]
+    folds = [compute_metrics(sample(40, 3, seed=1)), compute_metrics(sample(40, 3, seed=2, classes=2))]
 
-    one = summarise_folds(folds).summaries["recall[c]"]
+    one = summarised(folds).of("recall[c]")
 
     assert one.mean == one.values[0]
     assert one.sd is None
@@ -177,9 +182,9 @@ def test_a_metric_defined_in_one_fold_has_a_mean_but_no_sd() -> None:
 
 
 def test_a_limit_outside_what_the_metric_can_be_is_put_on_the_edge_and_named() -> None:
-    folds = [(fold, compute_metrics(sample(20, 2, seed=fold, shift=shift))) for fold, shift in enumerate((9, 1, 9))]
+    folds = [compute_metrics(sample(20, 2, seed=fold, shift=shift)) for fold, shift in enumerate((9, 1, 9))]
 
-    one = summarise_folds(folds).summaries["accuracy"]
+    one = summarised(folds).of("accuracy")
 
     assert one.interval.high == 1.0
     assert one.interval.method == "nadeau_bengio_clipped"
@@ -187,7 +192,7 @@ def test_a_limit_outside_what_the_metric_can_be_is_put_on_the_edge_and_named() -
 
 
 def test_pooled_ranks_and_f1_have_names_of_their_own() -> None:
-    two, three = rounds(2)[0][1], rounds(3)[0][1]
+    two, three = rounds(2)[0], rounds(3)[0]
 
     names = pooled_names(two.overall) | pooled_names(three.overall)
 
@@ -199,7 +204,7 @@ def test_pooled_ranks_and_f1_have_names_of_their_own() -> None:
 
 
 def test_no_pooled_name_is_taken_twice_or_is_that_of_a_mean_over_folds() -> None:
-    names = pooled_names(rounds(3)[0][1].overall)
+    names = pooled_names(rounds(3)[0].overall)
 
     changed = {name: other for name, other in names.items() if name != other}
     assert len(set(names.values())) == len(names)
@@ -212,7 +217,9 @@ def test_the_headline_auc_is_the_mean_of_the_folds_and_differs_from_the_pooled_o
     parts = [Predictions(("a", "b"), block, np.array([0, 1]), ("x", "y")) for block in logits]
     pooled = Predictions(("a", "b"), np.concatenate(logits), np.array([0, 1] * 3), tuple("uvwxyz"))
 
-    found = headline(compute_metrics(pooled), summarise_folds([(i, compute_metrics(p)) for i, p in enumerate(parts)]))
+    folds = summarised([compute_metrics(part) for part in parts], pooled=compute_metrics(pooled))
+
+    found = headline(compute_metrics(pooled), folds)
 
     assert found["roc_auc"].estimate == 1.0
     assert found["auc_pooled_oof"].estimate == pytest.approx(6 / 9)
@@ -221,7 +228,7 @@ def test_the_headline_auc_is_the_mean_of_the_folds_and_differs_from_the_pooled_o
 
 
 def test_files_have_their_columns_and_json_has_no_nan() -> None:
-    table = summarise_folds([*rounds(k=3, folds=2), (2, compute_metrics(sample(40, 3, seed=9, classes=2)))])
+    table = summarised([*rounds(k=3, folds=2), compute_metrics(sample(40, 3, seed=9, classes=2))])
 
     document = json.loads(json.dumps(table.document(), allow_nan=False))
     rows, fold_rows = list(table.rows()), list(table.fold_rows())
@@ -235,4 +242,70 @@ def test_files_have_their_columns_and_json_has_no_nan() -> None:
 
 def test_folds_of_other_classes_are_refused() -> None:
     with pytest.raises(ValueError, match="same classes"):
-        summarise_folds([rounds(2)[0], rounds(3)[0]])
+        summarised([rounds(2)[0], rounds(3)[0]])
+
+
+def test_each_fold_needs_its_number_and_its_size() -> None:
+    with pytest.raises(ValueError, match="its training images"):
+        summarised(rounds(), [10])
+
+
+def test_one_fold_has_values_but_no_interval() -> None:
+    one = summarised(rounds(folds=1)).of("accuracy")
+
+    assert one.mean == one.values[0] == one.low == one.high
+    assert (one.sd, one.interval.low) == (None, None)
+    assert "2 folds" in str(one.estimate().ci_note)
+
+
+def test_a_fold_without_operating_point_leaves_its_numbers_undefined_with_a_reason() -> None:
+    point = OperatingPoint("b", 0.4, "youden", 50, 50, 0.9, 0.9)
+    with_point = compute_metrics(replace(sample(40), operating_point=point))
+
+    one = summarised([with_point, compute_metrics(sample(40, seed=2))], pooled=with_point).of("recall@op")
+
+    assert one.values == (with_point.overall["recall@op"].estimate, None)
+    assert one.reasons[1] == "not measured in this fold"
+
+
+def test_numbers_of_all_classes_and_of_single_ones_are_kept_apart() -> None:
+    folds = summarised(rounds(3))
+
+    assert {one.label for one in folds.summaries} == {None}
+    assert {one.label for one in folds.by_class} == {"a", "b", "c"}
+    assert set(folds.pooled) == {name for name in pooled_names(rounds(3)[0].overall).values() if "pooled" in name}
+
+
+def test_a_large_negative_t_keeps_its_tiny_p() -> None:
+    """1 - (1 - p) would be 0."""
+    differences = np.random.default_rng(0).normal(1, 0.01, 20)
+
+    _, p = nadeau_bengio_test(-differences, 0.1)
+
+    assert p == nadeau_bengio_test(differences, 0.1)[1] == pytest.approx(0, abs=1e-20)
+    assert p is not None
+    assert p > 0
+
+
+def test_equal_learners_are_rarely_called_different_in_ten_folds_and_often_without_the_correction() -> None:
+    """Two nearest-mean learners on disjoint, equally informative halves of the features; 10 folds of 100 images."""
+    generator = np.random.default_rng(11)
+    differences = []
+    for _ in range(150):
+        truth = np.arange(100) % 2
+        features = generator.normal(size=(100, 40)) + 0.3 * truth[:, None]
+        folds = generator.permutation(100).reshape(10, 10)
+        differences.append([_nearest_mean(features[:, :20], truth, fold) - _nearest_mean(features[:, 20:], truth, fold)
+                            for fold in folds])  # fmt: skip
+
+    wrong = [np.mean([(nadeau_bengio_test(one, ratio)[1] or 1) < 0.05 for one in differences]) for ratio in (1 / 9, 0)]
+
+    assert wrong[0] <= 0.065
+    assert wrong[0] < wrong[1]
+
+
+def _nearest_mean(features: np.ndarray, truth: np.ndarray, test: np.ndarray) -> float:
+    train = np.setdiff1d(np.arange(len(truth)), test)
+    means = [features[train][truth[train] == label].mean(axis=0) for label in (0, 1)]
+    distances = np.stack([((features[test] - mean) ** 2).sum(axis=1) for mean in means])
+    return float((distances.argmin(axis=0) == truth[test]).mean())
