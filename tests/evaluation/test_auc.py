@@ -102,7 +102,7 @@ def test_asah_differences_have_the_z_of_proc(asah: tuple[dict[str, Placements], 
         assert (a.auc - b.auc) / np.sqrt(variance) == pytest.approx(wanted["Z"], abs=1e-12)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([-1.0, 0.0, 0.5, np.nextafter(0.5, 1), 3.0]), st.booleans()), max_size=25))
 def test_placements_are_the_shares_of_all_pairs(images: list[tuple[float, bool]]) -> None:
     scores = np.array([score for score, _ in images])
@@ -239,7 +239,7 @@ def test_all_scores_equal_leave_the_auc_in_the_middle() -> None:
     assert 0.3 < low < 0.4
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(2, 40), st.integers(2, 40), st.floats(-2, 6), st.integers(0, 10**6))
 def test_intervals_hold_the_estimate_and_mirror_when_the_sides_change(m: int, n: int, shift: float, seed: int) -> None:
     generator = np.random.default_rng(seed)
