@@ -31,7 +31,6 @@ CLIPPED = "nadeau_bengio_clipped"
 _NO_SPREAD = "all folds have the same value, which says nothing about how uncertain it is"
 _SAME = 1e-12  # relative; a spread below is rounding
 _ENDING = "_pooled_oof"
-_ABSENT = Estimate(None, undefined_reason="not measured in this fold")  # no operating point there
 _RENAMED = {
     "roc_auc": "auc",
     "roc_auc_ovr_macro": "auc_ovr_macro",
@@ -95,51 +94,46 @@ class FoldSummary:
 
 
 @dataclass(frozen=True)
-class Folds:
+class FoldTable:
     """All metrics over the rounds of one cross-validation."""
 
-    numbers: tuple[int, ...]
-    """Of the rounds."""
-    train_images: tuple[int, ...] | None
-    """Training images of each round, validation images not counted; None when unknown."""
-    test_images: tuple[int, ...]
+    folds: tuple[int, ...]
+    sizes: tuple[tuple[int, int], ...] | None
+    """Training and test images of each round; None when unknown."""
+    n_test: tuple[int, ...]
+    """Test images of each round."""
     shares: tuple[dict[str, float], ...]
     """By round, the share of the test images in each class (its prevalence)."""
-    summaries: tuple[FoldSummary, ...]
-    """Of the metrics of all classes together."""
-    by_class: tuple[FoldSummary, ...]
-    """Of the metrics of single classes."""
-    pooled: dict[str, Estimate]
-    """What all out-of-fold predictions put together give for ranks and F1, under names that say so."""
-
-    def of(self, name: str) -> FoldSummary:
-        """The summary of `accuracy` or `recall[NAME]`."""
-        return next(one for one in (*self.summaries, *self.by_class) if one.name == name)
+    summaries: dict[str, FoldSummary]
+    """By name, a metric of one class as `recall[NAME]`."""
 
     def document(self) -> dict[str, object]:
         """Plain values for JSON; the numbers per class stand in the CSV files only."""
         return {
-            "folds": list(self.numbers),
-            "n_train": None if self.train_images is None else list(self.train_images),
-            "n_test": list(self.test_images),
+            "folds": list(self.folds),
+            "n_train": None if self.sizes is None else [train for train, _ in self.sizes],
+            "n_test": list(self.n_test),
             "prevalence": [dict(shares) for shares in self.shares],
-            "metrics": {one.name: _document(one) for one in self.summaries},
+            "metrics": {name: _document(one) for name, one in self.summaries.items() if one.label is None},
         }
 
     def rows(self) -> Iterator[tuple[object, ...]]:
         """A row per metric, with the columns of `HEADER`."""
-        for one in (*self.summaries, *self.by_class):
+        for one in self.summaries.values():
             limits = (one.interval.low, one.interval.high, one.interval.method)
             spread = (one.mean, one.sd, one.low, one.high)
-            reasons = (one.undefined_reason, one.interval.note)
-            yield (one.metric, one.label, len(self.numbers), one.defined, *spread, *limits, *reasons)
+            yield (
+                one.metric, one.label, len(self.folds), one.defined, *spread, *limits, one.undefined_reason,
+                one.interval.note,
+            )  # fmt: skip
 
     def fold_rows(self) -> Iterator[tuple[object, ...]]:
         """A row per fold and metric, with the columns of `FOLD_HEADER`."""
-        for index, number in enumerate(self.numbers):
-            sizes = (None if self.train_images is None else self.train_images[index], self.test_images[index])
-            for one in (*self.summaries, *self.by_class):
-                yield (number, one.metric, one.label, one.values[index], *sizes, one.reasons[index])
+        for index, fold in enumerate(self.folds):
+            train = None if self.sizes is None else self.sizes[index][0]
+            for one in self.summaries.values():
+                value, reason = one.values[index], one.reasons[index]
+                yield (fold, one.metric, one.label, value, train, self.n_test[index], reason)
 
 
 def _document(one: FoldSummary) -> dict[str, object]:
@@ -158,49 +152,42 @@ def _document(one: FoldSummary) -> dict[str, object]:
     }
 
 
-def summarise_folds(
-    numbers: Sequence[int], metrics: Sequence[Metrics], train_images: Sequence[int] | None, pooled: Metrics
-) -> Folds:
+def summarise_folds(folds: Sequence[tuple[int, Metrics]], sizes: Sequence[tuple[int, int]] | None = None) -> FoldTable:
     """Put the metrics of the rounds side by side.
 
     A metric that is undefined in a fold is left out of its mean, SD and interval, and `folds_defined` says so.
 
     Args:
-        numbers: Of the rounds.
-        metrics: Of the test images of each round, all of the same classes.
-        train_images: Training images of each round, validation images not counted. None: all images but the test fold
-            were trained on, so n_test / n_train = 1 / (k - 1).
-        pooled: Metrics of the test images of all rounds put together.
+        folds: Number and metrics of each round, all of the same classes.
+        sizes: Training and test images of each round, validation images not counted. None: every image is in one test
+            fold and all others were trained on, so n_test / n_train = 1 / (k - 1).
 
     Raises:
-        ValueError: There are no folds, or their classes or numbers differ.
+        ValueError: There are no folds, or their classes or the number of sizes differ.
     """
-    if not metrics or any(one.classes != pooled.classes for one in metrics):
+    if not folds or any(metrics.classes != folds[0][1].classes for _, metrics in folds):
         raise ValueError("folds must be of the same classes, and at least one")
-    if len(numbers) != len(metrics) or (train_images is not None and len(train_images) != len(metrics)):
-        raise ValueError("each fold needs its number and its training images")
-    tests = [one.n for one in metrics]
-    names = dict.fromkeys(name for one in (pooled, *metrics) for name in one.overall)
-    summaries = [_summary(name, None, [one.overall.get(name, _ABSENT) for one in metrics], train_images, tests)
-                 for name in names]  # fmt: skip
-    by_class = [
-        _summary(name, label, [one.per_class[label].estimates[name] for one in metrics], train_images, tests)
-        for label in pooled.classes
-        for name in pooled.per_class[label].estimates
-    ]
-    return Folds(
-        tuple(numbers),
-        None if train_images is None else tuple(train_images),
-        tuple(tests),
-        tuple({label: entry.support / one.n for label, entry in one.per_class.items()} for one in metrics),
-        tuple(summaries),
-        tuple(by_class),
-        {other: pooled.overall[name] for name, other in pooled_names(pooled.overall).items() if other != name},
+    if sizes is not None and (len(sizes) != len(folds) or any(min(pair) < 1 for pair in sizes)):
+        raise ValueError("sizes must be (n_train, n_test) of each fold, all from 1")
+    first = folds[0][1]
+    summaries = {}
+    for name in first.overall:
+        summaries[name] = _summary(name, None, [metrics.overall[name] for _, metrics in folds], sizes)
+    for label in first.classes:
+        for name in first.per_class[label].estimates:
+            found = [metrics.per_class[label].estimates[name] for _, metrics in folds]
+            summaries[f"{name}[{label}]"] = _summary(name, label, found, sizes)
+    return FoldTable(
+        tuple(fold for fold, _ in folds),
+        None if sizes is None else tuple(sizes),
+        tuple(metrics.n for _, metrics in folds),
+        tuple({label: entry.support / metrics.n for label, entry in metrics.per_class.items()} for _, metrics in folds),
+        summaries,
     )
 
 
 def _summary(
-    metric: str, label: str | None, estimates: Sequence[Estimate], train: Sequence[int] | None, test: Sequence[int]
+    metric: str, label: str | None, estimates: Sequence[Estimate], sizes: Sequence[tuple[int, int]] | None
 ) -> FoldSummary:
     values = tuple(estimate.estimate for estimate in estimates)
     reasons = tuple(estimate.undefined_reason for estimate in estimates)
@@ -210,17 +197,17 @@ def _summary(
     if defined:
         mean = float(np.mean(defined))
         sd = float(np.std(defined, ddof=1)) if len(defined) > 1 else None
-        interval = _within(nadeau_bengio(defined, _ratio(places, train, test)), metric)
+        ratio = _ratio(places, len(values), sizes)
+        interval = _within(nadeau_bengio(defined, ratio), metric)
     low, high = (min(defined), max(defined)) if defined else (None, None)
     return FoldSummary(metric, label, values, reasons, mean, sd, low, high, interval)
 
 
-def _ratio(places: Sequence[int], train: Sequence[int] | None, test: Sequence[int]) -> float:
+def _ratio(places: Sequence[int], folds: int, sizes: Sequence[tuple[int, int]] | None) -> float:
     """n_test / n_train over the folds that count; infinite for a single fold of unknown size."""
-    if train is None:
-        return 1 / (len(test) - 1) if len(test) > 1 else math.inf
-    trained = sum(train[index] for index in places)
-    return sum(test[index] for index in places) / trained if trained else math.inf
+    if sizes is None:
+        return 1 / (folds - 1) if folds > 1 else math.inf
+    return sum(sizes[index][1] for index in places) / sum(sizes[index][0] for index in places)
 
 
 def nadeau_bengio(values: Sequence[float], ratio: float) -> Interval:
@@ -293,7 +280,7 @@ def _pooled_name(name: str) -> str:
     return name + _ENDING if name in _ENDED else name
 
 
-def headline(pooled: Metrics, folds: Folds) -> dict[str, Estimate]:
+def headline(pooled: Metrics, table: FoldTable) -> dict[str, Estimate]:
     """The numbers of a cross-validation by name: means over folds of ranks and F1, the pooled ones beside them.
 
     Everything else is of all out-of-fold predictions together, with its interval over images.
@@ -301,6 +288,6 @@ def headline(pooled: Metrics, folds: Folds) -> dict[str, Estimate]:
     found: dict[str, Estimate] = {}
     for name, other in pooled_names(pooled.overall).items():
         if other != name:
-            found[name] = folds.of(name).estimate(pooled.n)
+            found[name] = table.summaries[name].estimate(pooled.n)
         found[other] = pooled.overall[name]
     return found
