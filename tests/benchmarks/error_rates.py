@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from evalcam_cli.evaluation import counts
 from evalcam_cli.evaluation.auc import placements
 from evalcam_cli.evaluation.comparison import CompareOptions, compare, parse_metric
+from evalcam_cli.evaluation.folds import nadeau_bengio_test
 from evalcam_cli.evaluation.matching import Model
 from evalcam_cli.evaluation.paired import McNemar, auc_influence, compare_auc, compare_macro_auc, compare_proportions
 from evalcam_cli.evaluation.paired import mcnemar as mcnemar_test
@@ -255,6 +256,32 @@ def cochran_q(n: int, models: int, accuracy: float, patients: int = 0) -> Callab
     return draw
 
 
+# accuracies of the rounds of a cross-validation
+
+
+def over_folds(n: int, folds: int, repeats: int) -> Callable[[Generator, int], float | None]:
+    """Two nearest-centroid classifiers, each trained on its own two features, which tell the classes equally well."""
+
+    def draw(generator: Generator, _: int) -> float | None:
+        targets = np.arange(n) % 2
+        features = generator.normal(size=(2, n, 2)) + 0.7 * targets[:, None]
+        found = []
+        for _repeat in range(repeats):
+            fold = generator.permutation(n) % folds
+            for index in range(folds):
+                a, b = (centroid_accuracy(own, targets, fold == index) for own in features)
+                found.append(b - a)
+        return nadeau_bengio_test(found, 1 / (folds - 1))[1]
+
+    return draw
+
+
+def centroid_accuracy(features: Floats, targets: Ints, held_out: NDArray[np.bool_]) -> float:
+    centres = [features[~held_out & (targets == label)].mean(axis=0) for label in (0, 1)]
+    away = [((features[held_out] - centre) ** 2).sum(axis=1) for centre in centres]
+    return float(((away[1] < away[0]) == targets[held_out]).mean())
+
+
 # the bootstrap's own p-value, through the whole of `compare`
 
 
@@ -386,8 +413,9 @@ def _unpaired_designs(runs: int) -> Iterator[Design]:
 
 
 def _fold_designs(runs: int) -> Iterator[Design]:
-    """The corrected t-test over the folds of a cross-validation, where it is installed."""
-    return iter(())
+    for n, folds, repeats in ((100, 5, 1), (100, 10, 1), (300, 10, 1), (100, 10, 5)):
+        what = f"nearest centroids, {n} images, {folds} folds" + (f", {repeats} times" if repeats > 1 else "")
+        yield Design("Nadeau-Bengio over folds", what, over_folds(n, folds, repeats), runs)
 
 
 def measure(design: Design, seed: int) -> float:
