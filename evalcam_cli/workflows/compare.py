@@ -80,7 +80,7 @@ def compare_predictions(config: RunConfig, request: CompareRequest) -> Compariso
         further=tuple(demand.quantity for demand in demands),
         paired=request.paired,
         all_pairs=request.all_pairs,
-        positive=config.evaluate.positive or _stored_positive(request.inputs),
+        positive=config.evaluate.positive or _stored_positive(request.inputs, models),
         mcnemar=mcnemar,
         bootstrap=config.evaluate.bootstrap,
         seed=config.seed,
@@ -106,8 +106,10 @@ def _read(paths: Sequence[Path]) -> list[Model]:
     return [Model(name, str(path), read_predictions(path)) for name, path in zip(names, paths, strict=True)]
 
 
-def _stored_positive(paths: Sequence[Path]) -> str | None:
-    """The positive class that the evaluations were about; the files must not contradict each other."""
+def _stored_positive(paths: Sequence[Path], models: Sequence[Model]) -> str | None:
+    """The positive class of two that the evaluations were about; the files must not contradict each other."""
+    if len(models[0].predictions.classes) != 2:  # then it is that of an operating point, and changes nothing here
+        return None
     found = {path: positive for path in paths if (positive := stored_positive(path)) is not None}
     if len(set(found.values())) > 1:
         named = ", ".join(f"{positive} in {path}" for path, positive in found.items())
