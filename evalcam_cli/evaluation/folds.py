@@ -31,6 +31,7 @@ CLIPPED = "nadeau_bengio_clipped"
 _NO_SPREAD = "all folds have the same value, which says nothing about how uncertain it is"
 _SAME = 1e-12  # relative; a spread below is rounding
 _ENDING = "_pooled_oof"
+_ABSENT = Estimate(None, undefined_reason="not measured in this fold")  # no operating point there
 _RENAMED = {
     "roc_auc": "auc",
     "roc_auc_ovr_macro": "auc_ovr_macro",
@@ -171,8 +172,8 @@ def summarise_folds(folds: Sequence[tuple[int, Metrics]], sizes: Sequence[tuple[
         raise ValueError("sizes must be (n_train, n_test) of each fold, all from 1")
     first = folds[0][1]
     summaries = {}
-    for name in first.overall:
-        summaries[name] = _summary(name, None, [metrics.overall[name] for _, metrics in folds], sizes)
+    for name in dict.fromkeys(name for _, metrics in folds for name in metrics.overall):
+        summaries[name] = _summary(name, None, [metrics.overall.get(name, _ABSENT) for _, metrics in folds], sizes)
     for label in first.classes:
         for name in first.per_class[label].estimates:
             found = [metrics.per_class[label].estimates[name] for _, metrics in folds]

@@ -13,7 +13,6 @@ from evalcam_cli.evaluation.auc import placements
 from evalcam_cli.evaluation.folds import (
     FOLD_HEADER,
     HEADER,
-    Folds,
     headline,
     nadeau_bengio,
     nadeau_bengio_test,
@@ -34,12 +33,8 @@ def sample(n: int, k: int = 2, seed: int = 0, shift: float = 1.5, classes: int |
     return Predictions(tuple("abcdef"[:k]), logits, targets, tuple(f"{seed}/{i}" for i in range(n)))
 
 
-def rounds(k: int = 2, folds: int = 5, n: int = 40) -> list[Metrics]:
-    return [compute_metrics(sample(n, k, seed=fold)) for fold in range(folds)]
-
-
-def summarised(metrics: list[Metrics], train_images: list[int] | None = None, pooled: Metrics | None = None) -> Folds:
-    return summarise_folds(range(len(metrics)), metrics, train_images, pooled or metrics[0])
+def rounds(k: int = 2, folds: int = 5, n: int = 40) -> list[tuple[int, Metrics]]:
+    return [(fold, compute_metrics(sample(n, k, seed=fold))) for fold in range(folds)]
 
 
 def defined(values: Iterable[float | None]) -> list[float]:
@@ -129,10 +124,10 @@ def test_identical_classifiers_give_p_1_and_equal_differences_give_none() -> Non
 def test_the_summary_holds_mean_sd_and_ends_of_the_values() -> None:
     folds = rounds(k=3)
 
-    table = summarised(folds)
+    table = summarise_folds(folds)
 
-    values = defined(metrics.overall["accuracy"].estimate for metrics in folds)
-    one = table.of("accuracy")
+    values = defined(metrics.overall["accuracy"].estimate for _, metrics in folds)
+    one = table.summaries["accuracy"]
     assert one.values == tuple(values)
     assert (one.mean, one.sd) == pytest.approx((np.mean(values), np.std(values, ddof=1)))
     assert (one.low, one.high, one.defined) == (min(values), max(values), 5)
@@ -143,16 +138,18 @@ def test_sizes_give_the_ratio_of_test_to_training_images() -> None:
     """Images held back for validation were not trained on, so the interval is wider than that of 1 / (k - 1)."""
     folds = rounds(k=3)
 
-    table = summarised(folds, [136] * 5)
+    table = summarise_folds(folds, sizes=[(136, 40)] * 5)
 
-    values = table.of("brier").values
-    assert table.of("brier").interval == nadeau_bengio([value for value in values if value is not None], 40 / 136)
+    values = table.summaries["brier"].values
+    assert table.summaries["brier"].interval == nadeau_bengio(
+        [value for value in values if value is not None], 40 / 136
+    )
 
 
 def test_a_metric_undefined_in_a_fold_is_left_out_and_counted() -> None:
-    folds = [*rounds(k=3, folds=3), compute_metrics(sample(40, 3, seed=9, classes=2))]
+    folds = [*rounds(k=3, folds=3), (3, compute_metrics(sample(40, 3, seed=9, classes=2)))]
 
-    one = summarised(folds).of("recall[c]")
+    one = summarise_folds(folds).summaries["recall[c]"]
 
     assert one.values[3] is None
     assert one.reasons[3] == "no images of this class"
@@ -163,18 +160,18 @@ def test_a_metric_undefined_in_a_fold_is_left_out_and_counted() -> None:
 
 
 def test_a_metric_undefined_in_all_folds_has_a_reason() -> None:
-    folds = [compute_metrics(sample(40, 3, seed=fold, classes=2)) for fold in range(3)]
+    folds = [(fold, compute_metrics(sample(40, 3, seed=fold, classes=2))) for fold in range(3)]
 
-    one = summarised(folds).of("recall[c]")
+    one = summarise_folds(folds).summaries["recall[c]"]
 
     assert (one.mean, one.sd, one.low, one.interval.low) == (None, None, None, None)
     assert one.undefined_reason == "undefined in every fold: no images of this class"
 
 
 def test_a_metric_defined_in_one_fold_has_a_mean_but_no_sd() -> None:
-    folds = [compute_metrics(sample(40, 3, seed=1)), compute_metrics(sample(40, 3, seed=2, classes=2))]
+    folds = [(0, compute_metrics(sample(40, 3, seed=1))), (1, compute_metrics(sample(40, 3, seed=2, classes=2)))]
 
-    one = summarised(folds).of("recall[c]")
+    one = summarise_folds(folds).summaries["recall[c]"]
 
     assert one.mean == one.values[0]
     assert one.sd is None
@@ -182,9 +179,9 @@ def test_a_metric_defined_in_one_fold_has_a_mean_but_no_sd() -> None:
 
 
 def test_a_limit_outside_what_the_metric_can_be_is_put_on_the_edge_and_named() -> None:
-    folds = [compute_metrics(sample(20, 2, seed=fold, shift=shift)) for fold, shift in enumerate((9, 1, 9))]
+    folds = [(fold, compute_metrics(sample(20, 2, seed=fold, shift=shift))) for fold, shift in enumerate((9, 1, 9))]
 
-    one = summarised(folds).of("accuracy")
+    one = summarise_folds(folds).summaries["accuracy"]
 
     assert one.interval.high == 1.0
     assert one.interval.method == "nadeau_bengio_clipped"
@@ -192,7 +189,7 @@ def test_a_limit_outside_what_the_metric_can_be_is_put_on_the_edge_and_named() -
 
 
 def test_pooled_ranks_and_f1_have_names_of_their_own() -> None:
-    two, three = rounds(2)[0], rounds(3)[0]
+    two, three = rounds(2)[0][1], rounds(3)[0][1]
 
     names = pooled_names(two.overall) | pooled_names(three.overall)
 
@@ -204,7 +201,7 @@ def test_pooled_ranks_and_f1_have_names_of_their_own() -> None:
 
 
 def test_no_pooled_name_is_taken_twice_or_is_that_of_a_mean_over_folds() -> None:
-    names = pooled_names(rounds(3)[0].overall)
+    names = pooled_names(rounds(3)[0][1].overall)
 
     changed = {name: other for name, other in names.items() if name != other}
     assert len(set(names.values())) == len(names)
@@ -217,9 +214,7 @@ def test_the_headline_auc_is_the_mean_of_the_folds_and_differs_from_the_pooled_o
     parts = [Predictions(("a", "b"), block, np.array([0, 1]), ("x", "y")) for block in logits]
     pooled = Predictions(("a", "b"), np.concatenate(logits), np.array([0, 1] * 3), tuple("uvwxyz"))
 
-    folds = summarised([compute_metrics(part) for part in parts], pooled=compute_metrics(pooled))
-
-    found = headline(compute_metrics(pooled), folds)
+    found = headline(compute_metrics(pooled), summarise_folds([(i, compute_metrics(p)) for i, p in enumerate(parts)]))
 
     assert found["roc_auc"].estimate == 1.0
     assert found["auc_pooled_oof"].estimate == pytest.approx(6 / 9)
@@ -228,7 +223,7 @@ def test_the_headline_auc_is_the_mean_of_the_folds_and_differs_from_the_pooled_o
 
 
 def test_files_have_their_columns_and_json_has_no_nan() -> None:
-    table = summarised([*rounds(k=3, folds=2), compute_metrics(sample(40, 3, seed=9, classes=2))])
+    table = summarise_folds([*rounds(k=3, folds=2), (2, compute_metrics(sample(40, 3, seed=9, classes=2)))])
 
     document = json.loads(json.dumps(table.document(), allow_nan=False))
     rows, fold_rows = list(table.rows()), list(table.fold_rows())
@@ -242,16 +237,11 @@ def test_files_have_their_columns_and_json_has_no_nan() -> None:
 
 def test_folds_of_other_classes_are_refused() -> None:
     with pytest.raises(ValueError, match="same classes"):
-        summarised([rounds(2)[0], rounds(3)[0]])
-
-
-def test_each_fold_needs_its_number_and_its_size() -> None:
-    with pytest.raises(ValueError, match="its training images"):
-        summarised(rounds(), [10])
+        summarise_folds([rounds(2)[0], rounds(3)[0]])
 
 
 def test_one_fold_has_values_but_no_interval() -> None:
-    one = summarised(rounds(folds=1)).of("accuracy")
+    one = summarise_folds(rounds(folds=1)).summaries["accuracy"]
 
     assert one.mean == one.values[0] == one.low == one.high
     assert (one.sd, one.interval.low) == (None, None)
@@ -261,19 +251,12 @@ def test_one_fold_has_values_but_no_interval() -> None:
 def test_a_fold_without_operating_point_leaves_its_numbers_undefined_with_a_reason() -> None:
     point = OperatingPoint("b", 0.4, "youden", 50, 50, 0.9, 0.9)
     with_point = compute_metrics(replace(sample(40), operating_point=point))
+    without = compute_metrics(sample(40, seed=2))
 
-    one = summarised([with_point, compute_metrics(sample(40, seed=2))], pooled=with_point).of("recall@op")
+    one = summarise_folds([(0, without), (1, with_point)]).summaries["recall@op"]
 
-    assert one.values == (with_point.overall["recall@op"].estimate, None)
-    assert one.reasons[1] == "not measured in this fold"
-
-
-def test_numbers_of_all_classes_and_of_single_ones_are_kept_apart() -> None:
-    folds = summarised(rounds(3))
-
-    assert {one.label for one in folds.summaries} == {None}
-    assert {one.label for one in folds.by_class} == {"a", "b", "c"}
-    assert set(folds.pooled) == {name for name in pooled_names(rounds(3)[0].overall).values() if "pooled" in name}
+    assert one.values == (None, with_point.overall["recall@op"].estimate)
+    assert one.reasons[0] == "not measured in this fold"
 
 
 def test_a_large_negative_t_keeps_its_tiny_p() -> None:
