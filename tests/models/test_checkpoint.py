@@ -14,6 +14,7 @@ from torch import Tensor
 
 from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.errors import CheckpointError, UsageError
+from evalcam_cli.evaluation.operating_point import OperatingPoint
 from evalcam_cli.models.architectures import build_model
 from evalcam_cli.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from evalcam_cli.models.inference import to_classifier
@@ -29,6 +30,8 @@ CHECKPOINT = Checkpoint(
     training_pixels=frozenset({"00112233445566ff", "a" * 16}),
     versions={"torch": "x"},
 )
+
+POINT = OperatingPoint("007", 0.25, "youden", 60, 70, 0.9, 0.8)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,20 @@ def test_everything_comes_back(content: bytes, weights: dict[str, Tensor], tmp_p
     assert all(torch.equal(stored.weights[name], weights[name]) for name in weights)
     assert torch.equal(stored.training_tensors["rng/cpu"], torch.arange(5, dtype=torch.uint8))
     assert stored.training_document == {"epoch": 3}
+
+
+def test_temperature_and_operating_point_come_back_and_leave_the_tensors(
+    weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path / "plain", CHECKPOINT, weights)
+    calibrated = replace(CHECKPOINT, temperature=1.75, operating_point=POINT)
+    stored = load_checkpoint(tmp_path / "plain")
+
+    save_checkpoint(tmp_path / "calibrated", calibrated, stored.weights)
+
+    again = load_checkpoint(tmp_path / "calibrated")
+    assert again.checkpoint == calibrated
+    assert again.tensors_sha256 == stored.tensors_sha256
 
 
 def test_equal_content_gives_equal_bytes(content: bytes, weights: dict[str, Tensor], tmp_path: Path) -> None:
@@ -181,6 +198,16 @@ def test_a_later_format_asks_for_an_upgrade(
         ({"last_stride": 3}, "last_stride"),
         ({"preprocessing": Preprocessing(64, "crop", std=(0, 1, 1))}, "std"),
         ({"preprocessing": Preprocessing(64, "stretch")}, "preprocessing"),
+        ({"temperature": 0.01}, "temperature"),
+        ({"temperature": 100.0}, "temperature"),
+        ({"temperature": "2"}, "temperature"),
+        ({"temperature": True}, "temperature"),
+        ({"positive": "unknown"}, "positive"),
+        ({"operating_point": replace(POINT, positive="unknown")}, "no class"),
+        ({"operating_point": replace(POINT, threshold=0.0)}, "threshold"),
+        ({"operating_point": replace(POINT, threshold=1.1)}, "threshold"),
+        ({"operating_point": replace(POINT, positives=0)}, "positives"),
+        ({"operating_point": POINT, "positive": "정상"}, "different classes"),
     ],
 )
 def test_a_description_that_makes_no_sense_is_refused(
