@@ -2,12 +2,15 @@
 
 import contextlib
 import io
+import string
 import textwrap
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -23,7 +26,7 @@ _DPI = 120
 _WIDEST = 26
 """Width of a drawn name in columns of half a Chinese character; longer names lose their middle."""
 
-_ADDED = "…→ 0123456789 (n=) AUC: average precision [.,] mean of classes guessing the share"
+_ADDED = "…→# " + string.ascii_letters + string.digits + string.punctuation
 """What is drawn in one text with names."""
 
 
@@ -75,11 +78,20 @@ class Names:
             text.set_in_layout(True)
 
 
-def drawn_names(classes: Sequence[str]) -> Names:
-    """Names short enough to draw, still all different, with a font that has them."""
-    labels, font, legend = display_names([*classes, _ADDED])  # one font for the names and what is put around them
-    short = [shortened(label) for label in labels[: len(classes)]]
-    unique = [label if short.count(label) == 1 else f"{index}: {label}" for index, label in enumerate(short)]
+def drawn_names(classes: Sequence[str], chosen: Sequence[int] | None = None, *, widest: int = _WIDEST) -> Names:
+    """Names short enough to draw, still all different, with a font that has them.
+
+    Args:
+        classes: All names.
+        chosen: Indices of those that are drawn, in this order; by default all. The legend explains no others.
+        widest: Columns that a name may take.
+    """
+    numbers = list(range(len(classes))) if chosen is None else list(chosen)
+    names = [classes[number] for number in numbers]
+    labels, font, legend = display_names([*names, _ADDED], [*numbers, -1])  # one font for all that is in one text
+    short = [shortened(label, widest) for label in labels[: len(names)]]
+    seen = Counter(short)
+    unique = [label if seen[label] == 1 else f"{number}: {label}" for number, label in zip(numbers, short, strict=True)]
     return Names(tuple(unique), font, legend)
 
 
@@ -102,3 +114,13 @@ def shortened(text: str, widest: int = _WIDEST) -> str:
 def columns(text: str) -> int:
     """Width of a text in halves of a Chinese character, roughly 0.08 inches at 10 points."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def sentence(axes: Axes, text: str) -> None:
+    """Empty axes that say why there is nothing to see."""
+    axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=11, transform=axes.transAxes, parse_math=False)
+
+
+def line_styles() -> Iterator[tuple[str, str]]:
+    """Colours and dashes, all different."""
+    return ((colour, dashes) for dashes in STYLES for colour in COLOURS)

@@ -20,13 +20,13 @@ _FONT_SUFFIXES = (".ttf", ".otf", ".ttc")
 _WEIGHTS = ("thin", "light", "medium", "demi", "bold", "black", "heavy")
 
 
-def display_names(names: Sequence[str]) -> tuple[list[str], str | None, str]:
+def display_names(names: Sequence[str], numbers: Sequence[int] | None = None) -> tuple[list[str], str | None, str]:
     """What to draw for each name, the font file to draw it with, and a legend to print beside it.
 
     The labels are the names with control characters made visible and composed letters (NFC). The font is None where
     matplotlib's own DejaVu Sans has every character, else the first font of this machine that has. Where none does,
-    the names that DejaVu Sans lacks become `#0`, `#1`… (their position) and the legend, otherwise empty, says in
-    ASCII escapes which is which.
+    the names that DejaVu Sans lacks become `#0`, `#1`… (their position, or their entry in `numbers`) and the legend,
+    otherwise empty, says in ASCII escapes which is which.
 
     The labels are plain text: draw them with `parse_math=False` in matplotlib.
     """
@@ -37,7 +37,7 @@ def display_names(names: Sequence[str]) -> tuple[list[str], str | None, str]:
     for path in _cjk_fonts(_font_folders()):
         if characters <= _characters(path):
             return labels, path, ""
-    return _numbered(labels)
+    return _numbered(labels, range(len(labels)) if numbers is None else numbers)
 
 
 def font_file(names: Sequence[str]) -> str:
@@ -45,9 +45,11 @@ def font_file(names: Sequence[str]) -> str:
     return display_names(names)[1] or _dejavu_sans()
 
 
-def _numbered(labels: list[str]) -> tuple[list[str], None, str]:
+def _numbered(labels: list[str], numbers: Sequence[int]) -> tuple[list[str], None, str]:
     drawable = _characters(None)
-    drawn = [label if drawable.issuperset(label) else f"#{index}" for index, label in enumerate(labels)]
+    drawn = [
+        label if drawable.issuperset(label) else f"#{number}" for number, label in zip(numbers, labels, strict=True)
+    ]
     legend = ", ".join(
         f"{number} = {label.encode('unicode_escape').decode()}"
         for number, label in zip(drawn, labels, strict=True)

@@ -27,7 +27,7 @@ from evalcam_cli.models.device import choose_device, make_repeatable, use_full_p
 from evalcam_cli.models.inference import compute_logits
 from evalcam_cli.models.weights import fit_weights, imagenet_weights, read_weights
 from evalcam_cli.progress import Progress, silent
-from evalcam_cli.report.plots import plot_curves
+from evalcam_cli.report.plots_training import plot_curves
 from evalcam_cli.text import counted, did_you_mean, listed, shown
 from evalcam_cli.training import history as history_file
 from evalcam_cli.training.diagnosis import Diagnosis, diagnose
