@@ -40,14 +40,14 @@ class ImageSlice:
     share: float
     """Of all images evaluated."""
     prevalence: float | None
-    """Share of the positive class among them; None without one."""
+    """Share of the positive class among them; None without one, or when suppressed."""
     metrics: dict[str, Estimate] | None
     """The main metrics by name, those of a class as `recall[NAME]`; None when the slice is suppressed."""
     suppressed_reason: str | None
     p_value: float | None = None
     """Of the hypothesis that the accuracy here is that of all other images; None by group, or when suppressed."""
     p_holm: float | None = None
-    """The same, adjusted for all slices of the column."""
+    """The same, adjusted for all slices of the column; two slices are each other's rest, which is one hypothesis."""
 
     def rows(self) -> Iterator[tuple[object, ...]]:
         """A row per metric, as `HEADER`; a single one when suppressed."""
@@ -117,12 +117,12 @@ def _slice(
     choice: IntervalChoice | None,
 ) -> ImageSlice:  # fmt: skip
     n = int(inside.sum())
-    prevalence = None
-    if whole.positive is not None:
-        prevalence = float((predictions.targets[inside] == whole.classes.index(whole.positive)).mean())
     if n < SMALLEST:
         reason = f"fewer than {SMALLEST} images"
         return ImageSlice(column, value, n, n / len(inside), None, None, reason)
+    prevalence = None
+    if whole.positive is not None:
+        prevalence = float((predictions.targets[inside] == whole.classes.index(whole.positive)).mean())
     part = predictions.take(np.flatnonzero(inside))
     metrics = compute_metrics(part, positive=whole.positive, bootstrap=whole.bootstrap, seed=whole.seed, choice=choice)
     numbers = {name: metrics.overall[name] for name in _MAIN if name in metrics.overall}
@@ -141,6 +141,8 @@ def _differs(inside: NDArray[np.bool_], outside: NDArray[np.bool_]) -> float:
 
 
 def _adjusted(slices: Sequence[ImageSlice]) -> tuple[ImageSlice, ...]:
-    """The slices with p-values adjusted for their number."""
+    """The slices with p-values adjusted for the number of hypotheses."""
+    if len(slices) == 2:  # both p-values are of the same table
+        return tuple(replace(one, p_holm=one.p_value) for one in slices)
     adjusted = holm([one.p_value for one in slices])
     return tuple(replace(one, p_holm=value) for one, value in zip(slices, adjusted, strict=True))
