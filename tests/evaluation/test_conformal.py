@@ -153,7 +153,7 @@ def test_coverage_has_wilsons_interval_and_that_of_each_class_its_own() -> None:
 
 def test_with_patients_the_interval_is_clustered_and_exchangeability_is_talked_about() -> None:
     single = drawn(60, 2)
-    tenfold = replace(single.take(np.repeat(np.arange(60), 10)), groups=tuple(str(i // 10) for i in range(300)))
+    tenfold = replace(single.take(np.repeat(np.arange(60), 10)), groups=tuple(str(i // 10) for i in range(600)))
     rule = fit_conformal(drawn(100, 1), 0.1)
 
     one, other = apply_conformal(rule, single, bootstrap=200), apply_conformal(rule, tenfold, bootstrap=200)
