@@ -166,10 +166,22 @@ class EvaluateConfig(_Section):
     """Gates such as `accuracy=0.9` or `recall[NAME].ci_low>=0.8`: exit 4 when the value is lower."""
     fail_over: Texts = ()
     """Gates such as `ece=0.05`: exit 4 when the value is higher."""
+    no_regression: Texts = ()
+    """Earlier results such as `base/metrics.json:accuracy:0.01`: exit 4 when the metric is worse by more."""
     positive: str | None = None
-    """The positive class of two; by default the last in output order."""
+    """The positive class of two; by default that of the stored operating point, else the last in output order."""
+    by: Texts = ()
+    """Columns of the manifest (scanner, sex, site) whose values are evaluated one by one as well."""
+    prevalence: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
+    """Share of the positive class where the model will be used: adds predictive values and net benefit for it."""
+    conformal: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
+    """Error rate of prediction sets made from the validation images; by default none are made."""
+    proportion_interval: Literal["wilson", "clopper_pearson"] = "wilson"
+    """Interval of proportions when images are independent."""
+    auc_interval: Literal["score", "delong"] = "score"
+    """Interval of AUC: one that holds in small sets, or `delong` for what pROC prints."""
     bootstrap: int = Field(default=1000, ge=100, le=100_000)
-    """Resamples behind the intervals that have no formula."""
+    """Resamples (of images, or of groups) behind the intervals that have no formula."""
     batch_size: int = Field(default=64, ge=1, le=65_536)
     """Images per forward pass."""
 

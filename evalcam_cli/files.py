@@ -17,8 +17,8 @@ from evalcam_cli.text import csv_cell, csv_text, listed, shown
 LOCK_NAME = ".evalcam.lock"
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Put the bytes under the path so that a crash leaves the old file or the new one, never a part.
+def write_whole(path: Path, *data: bytes | memoryview) -> None:
+    """Put the bytes, one after the other, under the path so that a crash leaves the old file or the new one, never a part.
 
     Raises:
         MachineError: The disk is full, the folder is not writable, or the system reports another fault.
@@ -27,7 +27,8 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         try:
             with temporary.open("xb") as stream:
-                stream.write(data)
+                for part in data:
+                    stream.write(part)
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(path)
@@ -145,10 +146,10 @@ class OutputFolder:
             self._written.add(name)
         return path
 
-    def write(self, name: str, data: bytes) -> Path:
+    def write(self, name: str, *data: bytes | memoryview) -> Path:
         """Write one file of the folder, whole or not at all."""
         path = self.claim(name)
-        write_whole(path, data)
+        write_whole(path, *data)
         return path
 
     def write_json(self, name: str, value: object) -> Path:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evalcam_cli.cli import options
-from evalcam_cli.cli.terminal import screen, write_json, write_out, write_table
+from evalcam_cli.cli.terminal import screen, write_err, write_json, write_out, write_table
 from evalcam_cli.errors import UsageError
 from evalcam_cli.text import shown
 
@@ -32,6 +32,35 @@ def evaluate(
     fail_over: Annotated[
         list[str] | None,
         typer.Option("--fail-over", metavar="METRIC=VALUE", help="Exit 4 when the metric is higher; repeatable."),
+    ] = None,
+    no_regression: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--no-regression",
+            metavar="FILE:METRIC[:MARGIN]",
+            help="Exit 4 when the metric is worse than in an earlier metrics.json; repeatable.",
+        ),
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", metavar="FILE", help="Write the gates as JUnit XML for CI.")
+    ] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--by", metavar="COLUMN", help="Evaluate the images of each value of a manifest column too; repeatable."
+        ),
+    ] = None,
+    leaks: Annotated[
+        Path | None,
+        typer.Option("--leaks", metavar="CSV", help="near_duplicates.csv of an audit: show metrics without them too."),
+    ] = None,
+    prevalence: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Share of the positive class in use: predictive values for it."),
+    ] = None,
+    conformal: Annotated[
+        float | None,
+        typer.Option(metavar="ALPHA", help="Prediction sets with this error rate, from the validation images."),
     ] = None,
     positive: Annotated[
         str | None, typer.Option(metavar="CLASS", help="Positive class of two; default the last one.")
@@ -59,6 +88,10 @@ def evaluate(
         {
             "evaluate.fail_under": fail_under,
             "evaluate.fail_over": fail_over,
+            "evaluate.no_regression": no_regression,
+            "evaluate.by": by,
+            "evaluate.prevalence": prevalence,
+            "evaluate.conformal": conformal,
             "evaluate.positive": positive,
             "evaluate.subset": subset,
             "split.leaks": options.leak_policy(drop_leaks, False, allow_leaks),
@@ -73,7 +106,8 @@ def evaluate(
         raise UsageError(
             "--predictions are evaluated as they are: without --split, --data, --map-class, --arch, --classes"
         )
-    from evalcam_cli.workflows.evaluate import EvaluateRequest, evaluate  # noqa: PLC0415
+    from evalcam_cli.workflows.evaluate import evaluate  # noqa: PLC0415
+    from evalcam_cli.workflows.predictions import EvaluateRequest  # noqa: PLC0415
 
     request = EvaluateRequest(
         out=options.default_out("evaluate", out),
@@ -85,6 +119,8 @@ def evaluate(
         subset=subset,
         predictions=predictions,
         map_class=tuple(map_class or ()),
+        leaks=leaks,
+        junit=junit,
         overwrite=overwrite,
     )
     with screen(quiet=quiet) as view:
@@ -94,6 +130,8 @@ def evaluate(
     else:
         print_evaluation(evaluation)
         write_out(shown(request.out))
+    for line in evaluation.annotations:
+        write_err(line)
     evaluation.require_gates()
 
 

@@ -18,6 +18,11 @@ def write_out(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
+def write_err(line: str) -> None:
+    """Print a line to stderr."""
+    sys.stderr.write(line + "\n")
+
+
 def write_json(value: object) -> None:
     """Print one strict JSON document to stdout."""
     sys.stdout.write(json.dumps(value, ensure_ascii=True, allow_nan=False, indent=1) + "\n")

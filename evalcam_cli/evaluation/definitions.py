@@ -143,6 +143,13 @@ def define(name: str) -> Definition:
         return _SINGLE[name]
     if name in _OF_CLASS:
         return _OF_CLASS[name]
+    if name.endswith("_pooled_oof"):
+        base = define(
+            name.removesuffix("_pooled_oof").replace("partial_auc", "partial_roc_auc").replace("auc_o", "roc_auc_o")
+            if name != "auc_pooled_oof"
+            else "roc_auc"
+        )
+        return base._replace(meaning=f"of all out-of-fold predictions together, not a mean over folds: {base.meaning}")
     if name.endswith("@op"):
         base = _SINGLE["accuracy"] if name == "accuracy@op" else _OF_CLASS[name.removesuffix("@op")]
         return base._replace(meaning=f"at the operating point, its class against the rest: {base.meaning}")

@@ -1,23 +1,26 @@
 """An evaluation as files: numbers as JSON and CSV, pictures as PNG, and a page to read."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from evalcam_cli.evaluation.analyses import BEFORE, Analyses
+from evalcam_cli.evaluation.analyses import BEFORE
 from evalcam_cli.evaluation.estimates import Estimate
-from evalcam_cli.evaluation.gates import GateResult
 from evalcam_cli.evaluation.metrics import CLASS_METRICS, MACROS, Metrics
 from evalcam_cli.evaluation.predictions import Predictions, row_blocks
 from evalcam_cli.evaluation.ranking import roc_curve
 from evalcam_cli.evaluation.saved import LOGITS_NAME, METRICS_NAME, PREDICTIONS_NAME
 from evalcam_cli.files import OutputFolder
-from evalcam_cli.report.analyses import analyses_document, reproduce_script, write_analyses, write_pictures
+from evalcam_cli.report.analyses import analyses_document, write_analyses
+from evalcam_cli.report.contents import Report
 from evalcam_cli.report.latex import latex_text
 from evalcam_cli.report.markdown import report_text
+from evalcam_cli.report.pictures import write_pictures
 
 SCHEMA_VERSION = 1
 _COUNTS = ("support", "tp", "fp", "fn", "tn")
@@ -28,23 +31,6 @@ _TIDY_HEADER = (
 _MANY_SCORES = 5_000_000
 _ROC_POINTS = 1000
 """Points kept of each curve when there are more than five million scores; else all are."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """Everything that is said about one evaluation."""
-
-    predictions: Predictions
-    """What the metrics were computed from."""
-    metrics: Metrics
-    analyses: Analyses = Analyses()
-    subset: str = ""
-    """The set evaluated, for the tables: `test`."""
-    gates: Sequence[GateResult] = ()
-    meta: Mapping[str, object] = field(default_factory=dict)
-    """What else to say: checkpoint, split, versions. JSON values."""
-    looks: str = ""
-    """How often this test set was looked at, in a sentence."""
 
 
 def write_evaluation(folder: OutputFolder, report: Report) -> list[Path]:
@@ -61,11 +47,11 @@ def write_evaluation(folder: OutputFolder, report: Report) -> list[Path]:
         folder.write_csv("per_class.csv", _class_header(), _class_rows(metrics)),
         folder.write_csv("confusion_matrix.csv", *_confusion_table(metrics)),
         folder.write_csv("roc.csv", ("class", "fpr", "tpr", "threshold"), _roc_rows(predictions)),
-        *write_pictures(folder, predictions, metrics, report.analyses),
-        *write_analyses(folder, report.analyses),
+        *write_pictures(folder, report),
+        *write_analyses(folder, predictions, report.analyses),
         folder.write("report.md", report_text(report).encode("utf-8", "surrogateescape")),
         folder.write("report.tex", latex_text(metrics).encode("utf-8", "surrogateescape")),
-        folder.write("reproduce.py", reproduce_script()),
+        folder.write("reproduce.py", resources.files("evalcam_cli.report").joinpath("reproduce.py").read_bytes()),
         folder.write_json(METRICS_NAME, metrics_document(report)),
     ]
 
@@ -119,7 +105,9 @@ def _calibration_document(report: Report) -> dict[str, object]:
     return {
         "temperature": None if predictions.temperature == 1 else predictions.temperature,
         "operating_point": None if point is None else asdict(point),
-        "before": None if before is None else {name: before.overall[name].estimate for name in BEFORE if name in before.overall},
+        "before": None
+        if before is None
+        else {name: before.overall[name].estimate for name in BEFORE if name in before.overall},
     }
 
 
@@ -209,12 +197,14 @@ def _prediction_rows(report: Report) -> Iterator[list[object]]:
 
 
 def _npy_parts(predictions: Predictions) -> tuple[bytes, memoryview]:
-    """Header and numbers of a NumPy file, without a second copy of the numbers."""
-    logits = np.ascontiguousarray(predictions.logits, dtype=np.float32)
+    """Header and numbers of a NumPy file, without a second copy of the numbers.
+
+    A network's logits are float32; those of a file keep its digits, on which ties depend.
+    """
+    logits: Any = np.ascontiguousarray(predictions.logits)
     buffer = io.BytesIO()
-    facts = {"descr": "<f4", "fortran_order": False, "shape": logits.shape}
-    np.lib.format.write_array_header_1_0(buffer, facts)
-    return buffer.getvalue(), memoryview(logits.astype("<f4", copy=False)).cast("B")
+    np.lib.format.write_array_header_1_0(buffer, np.lib.format.header_data_from_array_1_0(logits))
+    return buffer.getvalue(), memoryview(logits).cast("B")
 
 
 def _roc_rows(predictions: Predictions) -> Iterator[tuple[object, ...]]:

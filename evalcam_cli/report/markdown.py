@@ -1,18 +1,28 @@
 """The page to read: `report.md`."""
 
-import html
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
+from evalcam_cli.evaluation.analyses import BEFORE
 from evalcam_cli.evaluation.definitions import define
 from evalcam_cli.evaluation.gates import GateResult
-from evalcam_cli.evaluation.metrics import CLASS_METRICS, FURTHER_METRICS, MAIN_METRICS, Metrics
-from evalcam_cli.report.tables import CLASS_HEADER, METRICS_HEADER, class_table_rows, interval_text, metrics_table_rows
-from evalcam_cli.text import counted, shown
+from evalcam_cli.evaluation.metrics import CLASS_METRICS, FURTHER_METRICS, MAIN_METRICS, POINT_METRICS, Metrics
+from evalcam_cli.report.analyses import analysis_sections
+from evalcam_cli.report.contents import Report
+from evalcam_cli.report.markup import escaped, table
+from evalcam_cli.report.tables import (
+    CLASS_HEADER,
+    METRICS_HEADER,
+    class_table_rows,
+    estimate_text,
+    interval_text,
+    metrics_table_rows,
+)
+from evalcam_cli.text import counted
 
 _MATRIX_CLASSES = 12
 _CLASS_ROWS = 100
 
+_CURVES = (("ROC", "roc.png"), ("Precision-recall", "precision_recall.png"), ("Calibration", "calibration.png"))
 _FILES = {
     "metrics.json": "all numbers in full precision, with intervals and reasons",
     "metrics.csv": "the same, one number per row",
@@ -21,63 +31,90 @@ _FILES = {
     "predictions.csv": "one row per image",
     "logits.npy": "raw outputs; rows as in predictions.csv, columns as `classes` in metrics.json",
     "roc.csv": "the points of the ROC curves",
+    "label_errors.csv": "images whose label a person should look at, the likeliest wrong first",
+    "risk_coverage.csv": "errors among the images that the classifier is most confident of",
+    "report.tex": "the tables for a paper, with booktabs",
+    "reproduce.py": "recomputes these numbers with scikit-learn and scipy, without evalcam",
 }
 
 
-def report_text(
-    metrics: Metrics, *, meta: Mapping[str, object], subset: str, fold: int | None, gates: Sequence[GateResult]
-) -> str:
-    """The report of one evaluation in Markdown: headline, tables, warnings, definitions, files."""
+def report_text(report: Report) -> str:
+    """The report of one evaluation in Markdown: headline, tables, analyses, warnings, definitions, files."""
+    metrics = report.metrics
     parts = [
-        ["# Evaluation", "", *_headline(metrics, subset, fold)],
-        ["## All classes together", "", *_table(METRICS_HEADER, metrics_table_rows(metrics, MAIN_METRICS))],
+        ["# Evaluation", "", *_headline(report)],
+        ["## All classes together", "", *table(METRICS_HEADER, metrics_table_rows(metrics, MAIN_METRICS))],
+        _at_the_point(report),
         ["## Each class against the rest", "", *_class_table(metrics)],
         ["## Confusion matrix", "", *_matrix(metrics)],
-        [
-            "## Curves",
-            "",
-            "![ROC](roc.png)",
-            "![Precision-recall](precision_recall.png)",
-            "![Calibration](calibration.png)",
-        ],
-        ["## Further numbers", "", *_table(METRICS_HEADER, metrics_table_rows(metrics, FURTHER_METRICS))],
+        ["## Curves", "", *(f"![{name}]({file})" for name, file in _CURVES)],
+        *analysis_sections(report.predictions, report.analyses),
         ["## Warnings", "", *_warnings(metrics)] if metrics.warnings else [],
-        ["## Gates", "", *_table(("", "demand", "found"), map(_gate_row, gates))] if gates else [],
-        ["## Origin", "", *_table(("", ""), _meta_rows(meta))] if meta else [],
+        ["## Gates", "", *table(("", "demand", "found"), map(_gate_row, report.gates))] if report.gates else [],
+        [
+            "## Further numbers",
+            "",
+            *table(METRICS_HEADER, metrics_table_rows(metrics, FURTHER_METRICS)),
+            *_tests(metrics),
+        ],
+        ["## Origin", "", *table(("", ""), _meta_rows(report.meta))] if report.meta else [],
         ["## Definitions", "", *_definitions(metrics)],
         ["## Files", "", *(f"- `{name}`: {what}" for name, what in _FILES.items())],
     ]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
 
 
-def escaped(text: object) -> str:
-    """The text as Markdown that shows it literally, in tables too, whatever HTML or Markdown it contains."""
-    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(shown(text), quote=False))
-
-
-def _headline(metrics: Metrics, subset: str, fold: int | None) -> list[str]:
+def _headline(report: Report) -> list[str]:
+    metrics, subset = report.metrics, report.subset
     accuracy = metrics.overall["accuracy"]
     interval = f" (95 % interval {interval_text(accuracy)})" if accuracy.ci_low is not None else ""
-    where = (f" of the set {escaped(subset)}" if subset else "") + ("" if fold is None else f", fold {fold}")
+    where = f" of the set {escaped(subset)}" if subset else ""
     right = int(metrics.confusion.trace())
     lines = [
         f"**Accuracy {accuracy.estimate:.3f}**{interval}: {right:,} of {counted(metrics.n, 'image')}{where} right."
     ]
     if metrics.positive is not None:
         lines += ["", f"Positive class: {escaped(metrics.positive)}."]
+    if metrics.groups is not None:
+        lines += ["", f"Intervals are by group: {counted(metrics.groups, 'group')}, drawn and counted as wholes."]
+    if report.looks:
+        lines += ["", escaped(report.looks)]
     return lines
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(header) + " |"
-    yield "|" + " --- |" * len(header)
-    for row in rows:
-        yield "| " + " | ".join(escaped(cell) for cell in row) + " |"
+def _at_the_point(report: Report) -> list[str]:
+    """The operating point and its numbers, and what temperature and point changed."""
+    point, before = report.predictions.operating_point, report.analyses.uncalibrated
+    lines = []
+    if point is not None:
+        lines += [
+            f"{escaped(point.positive)} is called at a probability of {point.threshold:.4g} or more: `{point.rule}`, "
+            f"chosen on {point.positives:,} + {point.negatives:,} validation images (sensitivity "
+            f"{point.sensitivity:.3f} and specificity {point.specificity:.3f} there).",
+            "",
+            *table(METRICS_HEADER, metrics_table_rows(report.metrics, POINT_METRICS)),
+        ]
+    if before is not None:
+        temperature = report.predictions.temperature
+        after = report.metrics.overall
+        rows = [
+            (name, estimate_text(before.overall[name]), estimate_text(after[name])) for name in BEFORE if name in after
+        ]
+        lines += ["", f"Temperature {temperature:.4g}, fitted on validation images.", ""] if temperature != 1 else [""]
+        lines += table(("metric", "before calibration", "after"), rows)
+    return ["## Operating point and calibration", "", *lines] if lines else []
+
+
+def _tests(metrics: Metrics) -> Iterator[str]:
+    for name, test in metrics.tests.items():
+        value = f"n/a ({test.undefined_reason})" if test.p_value is None else f"p = {test.p_value:.3g}"
+        yield ""
+        yield f"`{name}`: {escaped(value)} under the hypothesis that {escaped(test.hypothesis)}."
 
 
 def _class_table(metrics: Metrics) -> Iterator[str]:
     rows = class_table_rows(metrics)
-    yield from _table(CLASS_HEADER, rows[:_CLASS_ROWS])
+    yield from table(CLASS_HEADER, rows[:_CLASS_ROWS])
     if len(rows) > _CLASS_ROWS:
         yield ""
         yield f"The first {_CLASS_ROWS} of {len(rows):,} classes; all are in `per_class.csv`."
@@ -87,7 +124,7 @@ def _matrix(metrics: Metrics) -> Iterator[str]:
     if len(metrics.classes) <= _MATRIX_CLASSES:
         rows = zip(metrics.classes, metrics.confusion.tolist(), strict=True)
         header = ["true \\ predicted", *(escaped(label) for label in metrics.classes)]
-        yield from _table(header, ([label, *map(str, row)] for label, row in rows))
+        yield from table(header, ([label, *map(str, row)] for label, row in rows))
         yield ""
     yield "![Confusion matrix](confusion_matrix.png)"
 
@@ -98,7 +135,7 @@ def _warnings(metrics: Metrics) -> Iterator[str]:
 
 
 def _gate_row(result: GateResult) -> tuple[str, str, str]:
-    found = f"n/a ({result.reason})" if result.value is None else f"{result.value:.4g}"
+    found = f"n/a ({result.reason})" if result.value is None else result.found
     return ("passed" if result.passed else "FAILED", result.gate.demand, found)
 
 

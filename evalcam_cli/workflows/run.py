@@ -8,8 +8,9 @@ from evalcam_cli.errors import UsageError
 from evalcam_cli.files import output_folder
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.workflows.checkpoints import WeightsRequest
-from evalcam_cli.workflows.evaluate import EvaluateRequest, Evaluation, evaluate, parse_gates
+from evalcam_cli.workflows.evaluate import Demands, Evaluation, evaluate
 from evalcam_cli.workflows.gradcam import GradCamRequest, GradCamResultFiles, explain
+from evalcam_cli.workflows.predictions import EvaluateRequest
 from evalcam_cli.workflows.train import TrainRequest, TrainResult, train
 
 
@@ -37,7 +38,7 @@ def run_all(
         raise UsageError("nothing to run on: name DATA, or data.path in the config")
     if config.split.folds is not None:
         raise UsageError("`run` makes one hold-out run; for split.folds use `evalcam train --all-folds`")
-    parse_gates(config)  # a misspelt gate is found out before the training
+    Demands.of(config)  # a misspelt gate is found out before the training
     inputs = [data if data.is_dir() else data.parent]
     with output_folder(out, overwrite=overwrite, resume=resume, inputs=inputs):
         training = train(

@@ -9,7 +9,7 @@ from evalcam_cli.data.disk import FILE, walk
 from evalcam_cli.data.images import is_candidate
 from evalcam_cli.data.listing import list_samples
 from evalcam_cli.data.samples import Sample, Split
-from evalcam_cli.data.split_file import located, read_split
+from evalcam_cli.data.split_file import fingerprint, located, read_split
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.text import counted, listed, shown
 
@@ -25,6 +25,9 @@ class Subjects:
     subset: str
     """`train`, `val`, `test`, or `all` for a data set taken whole."""
     extra_columns: tuple[str, ...] = ()
+    split_file: Path | None = None
+    """The split that they are a set of."""
+    split_fingerprint: str | None = None
 
 
 def from_split(path: Path, *, data: Path | None, subset: str) -> Subjects:
@@ -52,7 +55,7 @@ def _subset(split: Split, subset: str, path: Path) -> Subjects:
     if not samples:
         there = ", ".join(f"{counted(sum(row.values()), 'image')} in {part}" for part, row in split.counts().items())
         raise DataError(f"{shown(path.absolute())} has no {subset} images ({there}); choose another --subset")
-    return Subjects(split.root, samples, subset, split.extra_columns)
+    return Subjects(split.root, samples, subset, split.extra_columns, path, fingerprint(split.samples))
 
 
 def from_data(data: Path, subset: str | None) -> Subjects:

@@ -2,24 +2,28 @@
 
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import sklearn.metrics
 
+from evalcam_cli.evaluation.analyses import analyse
 from evalcam_cli.evaluation.definitions import define
 from evalcam_cli.evaluation.gates import check_gates, parse_gate
 from evalcam_cli.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, POINT_METRICS, compute_metrics
 from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.evaluation.statistics import AVERAGED
 from evalcam_cli.files import output_folder, read_csv
+from evalcam_cli.report.contents import Report
 from evalcam_cli.report.evaluation import metrics_document, write_evaluation
 from evalcam_cli.report.tables import class_table_rows, metrics_table_rows
 
 FILES = {
     *("metrics.json", "metrics.csv", "per_class.csv", "confusion_matrix.csv", "predictions.csv", "logits.npy"),
     *("roc.csv", "confusion_matrix.png", "roc.png", "precision_recall.png", "calibration.png", "report.md"),
+    *("report.tex", "reproduce.py", "risk_coverage.csv", "label_errors.csv"),
 }
 CLASSES = ("=cat|x", "[red]$a_b$ <b>", "개", "absent")
 
@@ -46,10 +50,14 @@ METRICS = compute_metrics(sample(), bootstrap=50)
 GATES = check_gates([parse_gate("accuracy=0.5", "under"), parse_gate("recall[absent]=0.5", "under")], METRICS)
 
 
+def report(meta: Mapping[str, object]) -> Report:
+    return Report(sample(), METRICS, analyse(sample(), METRICS), subset="test", gates=GATES, meta=meta)
+
+
 def write(out: Path) -> dict[str, Path]:
     with output_folder(out) as folder:
         meta = {"checkpoint": "/a/best.safetensors", "split": None}
-        files = write_evaluation(folder, sample(), METRICS, meta=meta, subset="test", fold=2, gates=GATES)
+        files = write_evaluation(folder, report(meta))
     return {file.name: file for file in files}
 
 
@@ -95,12 +103,12 @@ def test_json_has_the_fields_of_the_interface(files: dict[str, Path]) -> None:
     assert [gate["passed"] for gate in document["gates"]] == [True, False]
     assert document["positive"] is None
     assert document["meta"]["checkpoint"] == "/a/best.safetensors"
-    assert (document["subset"], document["fold"], document["seed"], document["bootstrap"]) == ("test", 2, 0, 50)
+    assert (document["subset"], document["seed"], document["bootstrap"]) == ("test", 0, 50)
 
 
 def test_what_is_printed_is_what_is_written(files: dict[str, Path]) -> None:
     meta = {"checkpoint": "/a/best.safetensors", "split": None}
-    document = metrics_document(METRICS, meta=meta, subset="test", fold=2, gates=GATES)
+    document = metrics_document(report(meta))
 
     assert json.loads(files["metrics.json"].read_text(encoding="utf-8")) == json.loads(json.dumps(document))
 
@@ -118,7 +126,7 @@ def test_the_tidy_table_says_the_same_as_the_json(files: dict[str, Path]) -> Non
         wanted = entry["estimate"] if isinstance(entry, dict) else entry
         assert (float(row["estimate"]) if row["estimate"] else None) == wanted
         assert (row["estimate"] == "") == (row["undefined_reason"] != "")
-        assert (row["subset"], row["fold"]) == ("test", "2")
+        assert row["subset"] == "test"
     assert {row["metric"] for row in table if row["average"] == "macro"} >= {"f1_macro", "balanced_accuracy"}
 
 
@@ -178,7 +186,7 @@ def test_the_report_begins_with_the_headline_and_shows_names_literally(files: di
     assert text.startswith(
         f"# Evaluation\n\n**Accuracy {accuracy.estimate:.3f}** (95 % interval {accuracy.ci_low:.3f}–"
     )
-    assert "of 60 images of the set test, fold 2 right" in text
+    assert "of 60 images of the set test right" in text
     assert "<b>" not in text
     assert "=cat\\|x" in text
     assert "n/a (no images of this class)" in text

@@ -21,7 +21,6 @@ REPOSITORY = Path(__file__).parents[2]
 SCRIPT = REPOSITORY / "docs" / "ci_gate.sh"
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="a shell script")
-ready = pytest.mark.skipif("junit" not in evaluate.__annotations__, reason="evaluate has no --junit yet")
 
 
 def test_every_gate_in_the_documentation_can_be_read() -> None:
@@ -78,13 +77,11 @@ def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@ready
 def test_a_good_model_is_exit_code_0_with_files_for_ci(baseline: Path) -> None:
     assert b'tests="3" failures="0" errors="0"' in (baseline / "report" / "junit.xml").read_bytes()
     assert "3 gates passed" in (baseline / "summary.md").read_text(encoding="utf-8")
 
 
-@ready
 def test_a_bad_model_is_exit_code_4_with_its_report(tmp_path: Path) -> None:
     finished = run(
         predictions(tmp_path / "bad.csv", wrong=30), tmp_path / "report", environment={"GITHUB_ACTIONS": "true"}
@@ -97,7 +94,6 @@ def test_a_bad_model_is_exit_code_4_with_its_report(tmp_path: Path) -> None:
     assert [gate["passed"] for gate in document["gates"]] == [False, False, False]
 
 
-@ready
 def test_a_model_that_is_worse_than_the_one_in_use_is_exit_code_4(baseline: Path, tmp_path: Path) -> None:
     finished = run(predictions(tmp_path / "worse.csv", wrong=5), tmp_path / "report", baseline / "report")
 
@@ -106,7 +102,6 @@ def test_a_model_that_is_worse_than_the_one_in_use_is_exit_code_4(baseline: Path
     assert "report - 0.02 (0.9375; before 0.975)" in missed
 
 
-@ready
 def test_a_path_that_is_not_there_is_exit_code_2(baseline: Path, tmp_path: Path) -> None:
     for arguments in (("only one",), (baseline / "good.csv", tmp_path / "report", tmp_path / "absent.json")):
         finished = run(*arguments)
@@ -116,7 +111,6 @@ def test_a_path_that_is_not_there_is_exit_code_2(baseline: Path, tmp_path: Path)
         assert not (tmp_path / "report").exists()
 
 
-@ready
 def test_a_damaged_baseline_is_exit_code_3(baseline: Path, tmp_path: Path) -> None:
     (tmp_path / "damaged.json").write_text("{", encoding="utf-8")
 

@@ -12,8 +12,9 @@ from evalcam_cli.config import RunConfig, load_config
 from evalcam_cli.errors import CheckpointError, DataError, GateError, UsageError
 from evalcam_cli.models.architectures import build_model
 from evalcam_cli.workflows.checkpoints import WeightsRequest
-from evalcam_cli.workflows.evaluate import EvaluateRequest, evaluate
+from evalcam_cli.workflows.evaluate import evaluate
 from evalcam_cli.workflows.predict import predict
+from evalcam_cli.workflows.predictions import EvaluateRequest
 from evalcam_cli.workflows.train import TrainRequest, train, train_all_folds
 from tests.conftest import TINY, draw_classes, read_rows
 
@@ -43,7 +44,12 @@ def test_everything_promised_is_written(run: Path, tmp_path: Path) -> None:
         "roc.png",
         "precision_recall.png",
         "calibration.png",
+        "decision_curve.csv",
+        "risk_coverage.csv",
+        "label_errors.csv",
         "report.md",
+        "report.tex",
+        "reproduce.py",
     }
     document = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert document["n"] == evaluation.metrics.n == 6
@@ -152,9 +158,15 @@ def test_folds_are_evaluated_together(colours: Path, tmp_path: Path) -> None:
 
     assert evaluation.metrics.n == 40
     assert sorted(evaluation.predictions.paths) == sorted(set(evaluation.predictions.paths))
-    rows = {(row["fold"], row["metric"]): row["estimate"] for row in read_rows(tmp_path / "out" / "folds.csv")}
-    mean = (float(rows["0", "accuracy"]) + float(rows["1", "accuracy"])) / 2
-    assert float(rows["mean", "accuracy"]) == pytest.approx(mean)
+    rows = read_rows(tmp_path / "out" / "folds.csv")
+    values = [float(row["estimate"]) for row in rows if row["metric"] == "balanced_accuracy"]
+    assert [row["fold"] for row in rows if row["metric"] == "balanced_accuracy"] == ["0", "1"]
+    found = evaluation.document["folds"]["metrics"]["balanced_accuracy"]
+    assert found["mean"] == pytest.approx(sum(values) / 2)
+    numbers = evaluation.document["metrics"]
+    assert numbers["roc_auc"]["estimate"] == evaluation.document["folds"]["metrics"]["roc_auc"]["mean"]
+    assert numbers["auc_pooled_oof"]["estimate"] is not None
+    assert {row["fold"] for row in read_rows(tmp_path / "out" / "predictions.csv")} == {"0", "1"}
 
 
 def test_rounds_are_not_pooled_over_the_same_images(colours: Path, tmp_path: Path) -> None:
