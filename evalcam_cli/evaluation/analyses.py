@@ -91,7 +91,7 @@ def analyse(
         decision=_decision(predictions, metrics, prevalence),
         predictive_values=None if prevalence is None else _values(predictions, metrics, prevalence),
         selective=risk_coverage(predictions, bootstrap=metrics.bootstrap, seed=metrics.seed),
-        conformal=_sets(validation, alpha, predictions),
+        conformal=_sets(validation, alpha, predictions, metrics),
         label_errors=likely_label_errors(lambda: _rows(predictions), predictions.targets).errors,
     )
 
@@ -132,10 +132,13 @@ def _values(predictions: Predictions, metrics: Metrics, prevalence: float) -> Pr
     )
 
 
-def _sets(validation: Predictions | None, alpha: float | None, predictions: Predictions) -> ConformalResult | None:
+def _sets(
+    validation: Predictions | None, alpha: float | None, predictions: Predictions, metrics: Metrics
+) -> ConformalResult | None:
     if validation is None or alpha is None:
         return None
-    return apply_conformal(fit_conformal(validation, alpha), predictions)
+    rule = fit_conformal(validation, alpha)
+    return apply_conformal(rule, predictions, bootstrap=metrics.bootstrap, seed=metrics.seed)
 
 
 def _uncalibrated(predictions: Predictions, metrics: Metrics) -> Metrics | None:

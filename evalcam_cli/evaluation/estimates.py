@@ -21,7 +21,7 @@ class Estimate:
     n: int | None = None
     """Images that the number rests on: the denominator of a proportion, else all images."""
     ci_note: str | None = None
-    """Why a defined estimate has no interval, or what to know about the one it has; None when there is nothing to say."""
+    """Why a defined estimate has no interval, or what to know about the one it has; None when there is nothing."""
     classes_counted: int | None = None
     """Classes that a macro average is taken over; None for everything else."""
 

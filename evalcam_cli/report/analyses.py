@@ -1,6 +1,5 @@
 """The analyses of an evaluation as files, as parts of `metrics.json` and as sections of the report."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,13 +36,8 @@ def write_analyses(folder: OutputFolder, predictions: Predictions, analyses: Ana
     if analyses.selective is not None:
         files.append(folder.write_csv("risk_coverage.csv", selective.HEADER, analyses.selective.rows()))
     if analyses.conformal is not None:
-        sets = ([None if _is_nan(cell) else cell for cell in row] for row in analyses.conformal.rows())
-        files.append(folder.write_csv("conformal.csv", conformal.HEADER, sets))
+        files.append(folder.write_csv("conformal.csv", conformal.HEADER, analyses.conformal.rows()))
     return files
-
-
-def _is_nan(cell: object) -> bool:
-    return isinstance(cell, float) and math.isnan(cell)
 
 
 def _suspect_rows(predictions: Predictions, analyses: Analyses) -> Iterator[tuple[object, ...]]:
@@ -167,17 +161,17 @@ def _prevalence_section(found: PredictiveValues) -> Iterator[str]:
 
 
 def _conformal_section(found: ConformalResult) -> Iterator[str]:
-    limits = found.interval
-    interval = "" if limits.low is None else f" ({limits.low:.3f}–{limits.high:.3f})"
+    coverage = found.coverage
     yield (
         f"Sets meant to hold the true class in {1 - found.rule.alpha:.0%} of images hold it in "
-        f"{found.coverage:.1%}{interval}, with {found.mean_size:.2f} classes on average."
+        f"{estimate_text(coverage)} ({interval_text(coverage)}), with {estimate_text(found.mean_size)} classes on "
+        f"average; the rule comes from {counted(found.rule.n, 'validation image')}."
     )
     yield ""
-    yield from table(("classes in the set", "images"), [(str(k), f"{n:,}") for k, n in enumerate(found.sizes) if n])
-    for note in found.notes:
+    yield from table(("classes in the set", "images"), [(str(k), f"{n:,}") for k, n in found.sizes.items()])
+    for caution in found.cautions:
         yield ""
-        yield f"Note: {escaped(note)}."
+        yield f"- `{caution.code}`: {escaped(caution.message)}"
 
 
 def _selective_section(found: RiskCoverage) -> Iterator[str]:
