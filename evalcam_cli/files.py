@@ -18,7 +18,7 @@ LOCK_NAME = ".evalcam.lock"
 
 
 def write_whole(path: Path, *data: bytes | memoryview) -> None:
-    """Put the bytes, one after the other, under the path so that a crash leaves the old file or the new one, never a part.
+    """Put the bytes, one part after the other, under the path: a crash leaves the old file or the new one, whole.
 
     Raises:
         MachineError: The disk is full, the folder is not writable, or the system reports another fault.
