@@ -125,7 +125,7 @@ def mcc(counts: Counts) -> Floats:
     covariance = c * s - (counts.predicted * counts.support).sum(axis=-1)
     spread_predicted = s**2 - (counts.predicted**2).sum(axis=-1)
     spread_true = s**2 - (counts.support**2).sum(axis=-1)
-    return ratio(covariance, np.sqrt(spread_predicted) * np.sqrt(spread_true))
+    return ratio(covariance, np.sqrt(spread_predicted * spread_true))  # the root of a square is exact, so at most 1
 
 
 def cohen_kappa(counts: Counts) -> Floats:

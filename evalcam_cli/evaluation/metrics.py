@@ -292,7 +292,9 @@ def _recalibration_estimates(predictions: Predictions, limits: Limits | None, po
 
 
 def _why_undefined(name: str, sample: Sample) -> str:
-    if name in MACROS or name.endswith("_weighted"):
+    if name.endswith("_weighted"):
+        return "undefined for every class that has images"
+    if name in MACROS:
         return "undefined for every class"
     if name == "log_loss":
         images = counted(int(np.isinf(sample.facts.losses).sum()), "image")
@@ -300,7 +302,7 @@ def _why_undefined(name: str, sample: Sample) -> str:
     if name.startswith("top_"):
         return f"there are only {len(sample.predictions.classes)} classes, so it is always 1"
     if name.endswith("@op"):
-        return _CLASS_REASONS.get(name.removesuffix("@op"), "not a number")
+        return _reasons(*_cells_at_point(sample.predictions)).get(name.removesuffix("@op"), "not a number")
     return {
         "roc_auc": "only one class has images",
         "roc_auc_ovr_micro": "undefined for every class",
@@ -321,17 +323,35 @@ _CLASS_REASONS = {
 }
 
 
+def _reasons(tp: int, fp: int, fn: int, tn: int) -> dict[str, str]:
+    """Why a metric of a class with these counts is undefined, if it is."""
+    one_sided = "no images of other classes" if tp + fn else "no images of this class"
+    reasons = _CLASS_REASONS | dict.fromkeys(RANKED, one_sided)
+    if not (tp + fn and fp + tn):
+        return reasons | {"lr_positive": one_sided, "lr_negative": one_sided}
+    if not tp + fp:
+        reasons["lr_positive"] = reasons["precision"]  # 0/0, not infinite
+    if not fn + tn:
+        reasons["lr_negative"] = reasons["npv"]
+    return reasons
+
+
+def _cells_at_point(predictions: Predictions) -> tuple[int, int, int, int]:
+    """tp, fp, fn, tn of the operating point's class; all 0 without a point."""
+    point, called = predictions.operating_point, predictions.called
+    if point is None or called is None:
+        return 0, 0, 0, 0
+    positive = predictions.targets == predictions.classes.index(point.positive)
+    cells = (called & positive, called & ~positive, ~called & positive, ~called & ~positive)
+    return cells[0].sum(), cells[1].sum(), cells[2].sum(), cells[3].sum()
+
+
 def _class_metrics(index: int, points: Mapping[str, Floats], limits: Limits | None, margins: Counts) -> ClassMetrics:
     total, support = int(margins.total), int(margins.support[index])
     tp, predicted = int(margins.hits[index]), int(margins.predicted[index])
     fp, fn = predicted - tp, support - tp
     denominators = {"precision": predicted, "recall": support, "specificity": total - support, "npv": total - predicted}
-    one_sided = "no images of other classes" if support else "no images of this class"
-    reasons = _CLASS_REASONS | dict.fromkeys(RANKED, one_sided)
-    if not support or support == total:
-        reasons |= {"lr_positive": one_sided, "lr_negative": one_sided}
-    elif not tp and not fp:
-        reasons["lr_positive"] = "never predicted"
+    reasons = _reasons(tp, fp, fn, total - support - fp)
     estimates = {
         name: _estimate(
             float(points[name][index]),

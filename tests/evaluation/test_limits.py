@@ -205,6 +205,25 @@ def test_too_much_work_leaves_out_the_intervals_of_ranks_and_says_so(monkeypatch
     assert set(result.per_class["a"].estimates) == set(CLASS_METRICS)
 
 
+@pytest.mark.parametrize("clustered", [False, True])
+def test_no_interval_leaves_its_estimate_outside(clustered: bool) -> None:
+    """Two images a class: resampling repeats images, which moves the largest share and average precision upwards."""
+    generator = np.random.default_rng(4)
+    targets = np.arange(100) % 50
+    logits = generator.normal(size=(100, 50)).astype(np.float32)
+    logits[np.arange(100), targets] += 1.5
+    classes, paths = tuple(f"c{i}" for i in range(50)), tuple(map(str, range(100)))
+    groups = patients(100, 2) if clustered else ()
+
+    result = compute_metrics(Predictions(classes, logits, targets, paths, groups=groups), bootstrap=200)
+
+    for name, found in result.overall.items():
+        if found.ci_low is not None and found.ci_high is not None and found.estimate is not None:
+            assert found.ci_low - 1e-12 <= found.estimate <= found.ci_high + 1e-12, name
+    assert "one side of the estimate" in (result.overall["no_information_rate"].ci_note or "")
+    assert "one side of the estimate" in (result.overall["average_precision_weighted"].ci_note or "")
+
+
 def test_a_usual_test_set_takes_a_few_seconds() -> None:
     predictions = sample()
     start = time.process_time()

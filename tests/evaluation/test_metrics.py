@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.evaluation import counts
 from evalcam_cli.evaluation.calibration import reliability_bins
 from evalcam_cli.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, POINT_METRICS, Metrics, compute_metrics
+from evalcam_cli.evaluation.operating_point import OperatingPoint
 from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.evaluation.ranking import precision_recall_curve, rank, ranked_metrics, roc_curve
 from evalcam_cli.evaluation.stated import StatedProbabilities
@@ -379,6 +381,46 @@ def test_likelihood_ratios_are_quotients_of_whole_numbers() -> None:
 
     assert entry.estimates["lr_positive"].estimate == (110 * 1873) / 122
     assert entry.estimates["lr_negative"].estimate == (12 * 1873) / (1872 * 122)
+
+
+@pytest.mark.parametrize(
+    ("targets", "predicted", "positive", "negative"),
+    [
+        ([0, 1], [0, 0], "never predicted", None),
+        ([0, 1], [1, 1], None, "all images are predicted as this class"),
+        ([0, 1, 1], [0, 1, 0], "infinite: specificity is 1", None),
+        ([0, 1, 1], [1, 1, 0], None, "infinite: specificity is 0"),
+        ([0, 0], [0, 1], "no images of this class", "no images of this class"),
+        ([1, 1], [0, 1], "no images of other classes", "no images of other classes"),
+    ],
+)
+def test_a_likelihood_ratio_that_is_0_by_0_is_not_called_infinite(
+    targets: list[int], predicted: list[int], positive: str | None, negative: str | None
+) -> None:
+    """The same at an operating point that calls the same images."""
+    point = OperatingPoint("b", 0.5, "youden", 50, 50, 0.9, 0.9)
+
+    result = compute_metrics(replace(decided(targets, predicted, 2), operating_point=point))
+
+    for found in (result.per_class["b"].estimates, result.overall):
+        end = "@op" if found is result.overall else ""
+        assert found[f"lr_positive{end}"].undefined_reason == positive
+        assert found[f"lr_negative{end}"].undefined_reason == negative
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_correlation_of_1_is_not_more(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    truth = np.append([0, 1], generator.integers(0, generator.integers(2, 6), generator.integers(2, 3000)))
+
+    assert counts.mcc(counts.count(counts.confusion_matrix(truth, truth, 6))) == 1
+
+
+def test_a_weighted_mean_is_undefined_when_only_classes_without_images_have_a_value() -> None:
+    found = compute_metrics(decided([0, 0], [1, 1], 2))
+
+    assert found.per_class["b"].estimates["precision"].estimate == 0
+    assert found.overall["precision_weighted"].undefined_reason == "undefined for every class that has images"
 
 
 def test_brier_is_the_sum_over_classes_and_half_of_it_for_two() -> None:
