@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from evalcam_cli.workflows.evaluate import Evaluation
 
 
+_CLASSES = 20
+"""Classes that are printed; the files hold all."""
+
+
 def evaluate(
     ckpt: options.Ckpt = None,
     split: options.SplitFile = None,
@@ -147,7 +151,38 @@ def print_evaluation(evaluation: "Evaluation") -> None:
     title = f"{evaluation.metrics.n:,} {evaluation.subset} images"
     write_table(METRICS_HEADER, metrics_table_rows(evaluation.metrics), title=title)
     write_out("")
-    write_table(CLASS_HEADER, class_table_rows(evaluation.metrics))
+    rows = class_table_rows(evaluation.metrics)
+    write_table(CLASS_HEADER, rows[:_CLASSES])
+    if len(rows) > _CLASSES:
+        write_out(f"and {len(rows) - _CLASSES:,} more classes, in per_class.csv")
+    _print_analyses(evaluation)
     for gate in evaluation.gates:
         if gate.passed:  # a missed one is the error that the command ends with
             write_out(gate.line)
+
+
+def _print_analyses(evaluation: "Evaluation") -> None:
+    """What was asked for beside the metrics, in short."""
+    from evalcam_cli.report.tables import (  # noqa: PLC0415
+        FOLDS_HEADER,
+        METRICS_HEADER,
+        SLICES_HEADER,
+        fold_table_rows,
+        named_rows,
+        slice_table_rows,
+    )
+
+    found = evaluation.analyses
+    if found.folds is not None:
+        write_out("")
+        write_table(FOLDS_HEADER, fold_table_rows(found.folds), title=f"Over {len(found.folds.folds)} folds")
+    if found.slices:
+        write_out("")
+        write_table(SLICES_HEADER, slice_table_rows(found.slices), title="Slices")
+    if found.without_leaks is not None and found.without_leaks.metrics is not None:
+        rest = found.without_leaks.metrics
+        write_out("")
+        title = f"Without {found.without_leaks.leaked:,} leaked images, {rest.n:,} are left"
+        write_table(METRICS_HEADER, named_rows(rest.overall, ("accuracy", "balanced_accuracy")), title=title)
+    if evaluation.looks is not None and evaluation.looks.times > 1:
+        write_out(evaluation.looks.sentence)

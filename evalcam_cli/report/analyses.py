@@ -14,7 +14,7 @@ from evalcam_cli.evaluation.selective import RiskCoverage
 from evalcam_cli.evaluation.slices import ImageSlice
 from evalcam_cli.files import OutputFolder
 from evalcam_cli.report.markup import escaped, table
-from evalcam_cli.report.tables import estimate_text, interval_text
+from evalcam_cli.report.tables import estimate_text, interval_text, named_rows, number_text
 from evalcam_cli.text import counted
 
 LABEL_ERRORS_HEADER = ("path", "target", "suggested", "self_confidence", "margin")
@@ -111,9 +111,7 @@ def _without_section(without: WithoutLeaks) -> Iterator[str]:
         return
     yield f"On the {counted(without.metrics.n, 'image')} that are left:"
     yield ""
-    main = [(name, one) for name, one in without.metrics.overall.items() if name in MAIN_METRICS]
-    rows = [(name, estimate_text(one), interval_text(one)) for name, one in main]
-    yield from table(("metric", "estimate", "95 % interval"), rows)
+    yield from table(("metric", "estimate", "95 % interval"), named_rows(without.metrics.overall, MAIN_METRICS))
 
 
 def _fold_section(found: FoldTable) -> Iterator[str]:
@@ -122,7 +120,7 @@ def _fold_section(found: FoldTable) -> Iterator[str]:
     for name in MAIN_METRICS:
         one = found.summaries.get(name)
         if one is not None:
-            numbers = map(_number, (*one.values, one.mean, one.sd))
+            numbers = map(number_text, (*one.values, one.mean, one.sd))
             rows.append((name, *numbers, interval_text(one.estimate())))
     yield from table(header, rows)
     yield ""
@@ -134,10 +132,6 @@ def _fold_section(found: FoldTable) -> Iterator[str]:
     )
 
 
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"
-
-
 def _slice_section(found: tuple[ImageSlice, ...]) -> Iterator[str]:
     names = [name for name in _SLICED if any(one.metrics and name in one.metrics for one in found)]
     rows = []
@@ -146,7 +140,9 @@ def _slice_section(found: tuple[ImageSlice, ...]) -> Iterator[str]:
         if one.metrics is not None:
             pairs = [(one.metrics[name], name) for name in names]
             cells = [f"{estimate_text(number)} ({interval_text(number)})".replace(" ()", "") for number, _ in pairs]
-        rows.append((f"{one.column} = {one.value}", f"{one.n:,}", *cells, _number(one.p_holm) if one.metrics else ""))
+        rows.append(
+            (f"{one.column} = {one.value}", f"{one.n:,}", *cells, number_text(one.p_holm) if one.metrics else "")
+        )
     yield from table(("slice", "images", *names, "p, Holm"), rows)
     yield ""
     yield "p: of the hypothesis that the accuracy of the slice is that of all other images, adjusted for the slices."
