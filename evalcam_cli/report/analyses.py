@@ -37,6 +37,7 @@ def write_analyses(folder: OutputFolder, predictions: Predictions, analyses: Ana
         files.append(folder.write_csv("risk_coverage.csv", selective.HEADER, analyses.selective.rows()))
     if analyses.conformal is not None:
         files.append(folder.write_csv("conformal.csv", conformal.HEADER, analyses.conformal.rows()))
+        files.append(folder.write_csv("conformal_sizes.csv", conformal.SIZE_HEADER, analyses.conformal.size_rows()))
     return files
 
 
