@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.evaluation import calibration, cautions, counts
 from evalcam_cli.evaluation.calibration import CalibrationNull
+from evalcam_cli.evaluation.clustered import ONE_PATIENT
 from evalcam_cli.evaluation.counts import Counts, Floats
 from evalcam_cli.evaluation.estimates import Caution, Estimate, HypothesisTest, Interval
 from evalcam_cli.evaluation.limits import IntervalChoice, Limits, compute_limits
@@ -287,6 +288,8 @@ def _recalibration_estimates(predictions: Predictions, limits: Limits | None, po
         return {name: Estimate(None, undefined_reason=fitted, n=n) for name in names}
     if limits is None:
         return {name: Estimate(getattr(fitted, part), n=n) for name, part in names.items()}
+    if codes is not None and not codes.any():  # the scores of one group sum to 0 at the solution: no width at all
+        return {name: Estimate(getattr(fitted, part), n=n, ci_note=ONE_PATIENT) for name, part in names.items()}
     method = "wald" if codes is None else "patient_sandwich"
     return {name: Estimate(getattr(fitted, part), *fitted.limits(part), method, n=n) for name, part in names.items()}
 

@@ -224,6 +224,15 @@ def test_no_interval_leaves_its_estimate_outside(clustered: bool) -> None:
     assert "one side of the estimate" in (result.overall["average_precision_weighted"].ci_note or "")
 
 
+def test_one_patient_gives_no_interval_to_anything_but_the_null_of_the_calibration() -> None:
+    """Its sandwich estimate of a variance is 0 whatever the images say."""
+    result = compute_metrics(sample(60, 2, groups=patients(60, 60)), bootstrap=100)
+
+    pairs = [*result.overall.items(), *result.per_class["b"].estimates.items()]
+    assert {name for name, found in pairs if found.ci_low is not None} == {"ece_expected_if_calibrated"}
+    assert all(found.ci_note for _, found in pairs if found.ci_low is None and found.estimate is not None)
+
+
 def test_a_usual_test_set_takes_a_few_seconds() -> None:
     predictions = sample()
     start = time.process_time()
