@@ -155,5 +155,5 @@ def define(name: str) -> Definition:
         return base._replace(meaning=f"at the operating point, its class against the rest: {base.meaning}")
     stem, _, average = name.rpartition("_")
     base = _OF_CLASS[stem.removesuffix("_ovr")]
-    what = f"{_AVERAGES[average]} {'of each class against the rest, ' if '_ovr' in stem else ''}{base.meaning}"
+    what = f"{_AVERAGES[average]} {base.meaning}{' (each class against the rest)' if '_ovr' in stem else ''}"
     return base._replace(meaning=what, elsewhere=f"{base.elsewhere}, average {average!r}")
