@@ -14,16 +14,18 @@ Integers = NDArray[np.int64]
 
 LEAST_SIMILARITY = 0.95
 """Below this no pair is called near-duplicate in any data set."""
+CERTAIN_SIMILARITY = 0.999
+"""No more is demanded, however crowded a data set seems: so crowded are only families of copies."""
 FALSE_PAIRS = 0.1
-"""The expected number of chance pairs that an audit may report."""
-NEIGHBOURS = 10
+"""The expected number of chance pairs that an audit aims at."""
+NEIGHBOURS = 15
 """The k-th neighbour whose distance says how crowded an image stands; a few copies of it do not matter then."""
 SAMPLE = 100
 """Images that the calibration looks at."""
-_POOL = 3  # times as many neighbours by code are compared, since the order by code is not that of the pictures
-_NEAREST_LEFT_OUT = 2  # the very nearest may be copies
+_POOL = 2  # times as many neighbours by code are compared, since the order by code is not that of the pictures
+_NEAREST_LEFT_OUT = 5  # they may be copies
 _DIMENSIONS = (2.0, 20.0)
-_FEW = 5
+_FEW = 10
 _BATCH = 128
 
 
@@ -40,30 +42,45 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Crowd:
+    """How other images lie around each of R images."""
+
+    distance: Doubles
+    """(R,) to the k-th neighbour."""
+    dimension: Doubles
+    """(R,) of the space that they fill there: how fast nearer neighbours get rarer."""
+
+    def capped(self, most: float) -> "Crowd":
+        """The same with dimensions of at most so many: an image of little structure has many neighbours very near."""
+        return Crowd(self.distance, np.minimum(self.dimension, most))
+
+
+@dataclass(frozen=True)
 class Crowding:
     """What is needed to say how likely a pair is by chance."""
 
     dimension: float
-    """Of the space that the images fill, as far as they are apart: how fast nearer neighbours get rarer."""
-    distances: Doubles
-    """(S,) to the k-th neighbour, of a sample."""
+    """Median of the sample."""
+    sample: Crowd
+    """Capped by the median."""
     neighbours: int
     """k; 0 when there are too few images to measure anything."""
     images: int
 
-    def expected(self, distance: Doubles | float, crowd: Doubles, targets: float) -> Doubles:
-        """Chance neighbours within a distance among so many targets, for images whose k-th neighbour is at `crowd`."""
-        density = self.neighbours * targets / max(self.images - 1, 1)
-        return np.asarray(density * (distance / np.maximum(crowd, 1e-9)) ** self.dimension)
+    def expected(self, distance: Doubles | float, crowd: Crowd, targets: Doubles | float) -> Doubles:
+        """Chance neighbours within a distance among so many targets, for each image."""
+        within = (distance / np.maximum(crowd.distance, 1e-9)) ** crowd.dimension
+        return np.asarray(self._density(targets) * within)
 
-    def thresholds(self, crowd: Doubles, targets: Doubles, comparisons: int) -> Doubles:
+    def thresholds(self, crowd: Crowd, targets: Doubles | float, comparisons: int) -> Doubles:
         """The similarity from which a pair counts: each comparison may bring its share of `FALSE_PAIRS`."""
-        if not self.neighbours:
-            return np.full(len(crowd), LEAST_SIMILARITY)
-        density = self.neighbours * targets / max(self.images - 1, 1)
-        share = FALSE_PAIRS / max(comparisons, 1) / np.maximum(density, 1e-9)
-        distance = crowd * share ** (1 / self.dimension)
-        return np.asarray(np.maximum(1 - distance**2 / 2, LEAST_SIMILARITY))
+        share = FALSE_PAIRS / max(comparisons, 1) / np.maximum(self._density(targets), 1e-9)
+        distance = crowd.distance * np.minimum(share, 1.0) ** (1 / crowd.dimension)
+        return np.asarray(np.clip(1 - distance**2 / 2, LEAST_SIMILARITY, CERTAIN_SIMILARITY))
+
+    def _density(self, targets: Doubles | float) -> Doubles:
+        """Of the targets, those among the k nearest images."""
+        return np.asarray(self.neighbours * np.asarray(targets) / max(self.images - 1, 1))
 
 
 def fit(
@@ -91,31 +108,33 @@ def distances(similarity: Doubles) -> Doubles:
     return np.asarray(np.sqrt(np.maximum(2 * (1 - similarity), 0.0)))
 
 
-def neighbour_distances(structures: NDArray[np.floating], codes: Codes, rows: Integers, count: int) -> Doubles:
-    """(R, count) ascending distances of some images to their nearest others in the whole data set."""
+def crowd_around(structures: NDArray[np.floating], codes: Codes, rows: Integers, count: int) -> Crowd:
+    """How the nearest `count` other images lie around some images.
+
+    The number of chance neighbours within distance t of an image is taken to be k (t / d_k)^m, where d_k is the
+    distance to its k-th neighbour: points that lie evenly, on that scale, in a space of m dimensions. m is the maximum
+    likelihood estimate of Levina and Bickel, "Maximum Likelihood Estimation of Intrinsic Dimension", NIPS 2004,
+    equation 8: the logarithms of d_k / d_j are exponential with rate m. The nearest five, which may be copies, are only
+    known to be nearer than the sixth (type II censoring).
+    """
     pool = min(_POOL * count, len(codes) - 1)
     found = nearest(codes[rows], codes, most=pool + 1, floor=-1.01).index
     others = np.array([near[near != row][:pool] for near, row in zip(found, rows, strict=True)], dtype=np.int64)
     fitted = fit(structures, codes, np.repeat(rows, pool), others.ravel())
-    return np.sort(distances(fitted.similarity).reshape(len(rows), pool), axis=1)[:, :count]
+    near = np.sort(distances(fitted.similarity).reshape(len(rows), pool), axis=1)[:, :count]
+    near = np.maximum(near, 1e-6)
+    logs = np.log(near[:, -1:] / near[:, _NEAREST_LEFT_OUT:-1])
+    rates = logs.shape[1] / np.maximum(logs.sum(axis=1) + _NEAREST_LEFT_OUT * logs[:, 0], 1e-9)
+    return Crowd(near[:, -1], np.clip(rates, *_DIMENSIONS))
 
 
 def measure_crowding(structures: NDArray[np.floating], codes: Codes, *, seed: int) -> Crowding:
-    """From the neighbours of up to `SAMPLE` images.
-
-    The number of chance neighbours within distance t of an image is taken to be k (t / d_k)^m, where d_k is the
-    distance to its k-th neighbour: points that lie evenly, on that scale, in a space of m dimensions. m is the median
-    over the sample of the maximum likelihood estimate of Levina and Bickel, "Maximum Likelihood Estimation of Intrinsic
-    Dimension", NIPS 2004, equation 8: the logarithms of d_k / d_j are exponential with rate m. The two nearest, which
-    may be copies, are only known to be nearer than the third (type II censoring).
-    """
+    """From what lies around `SAMPLE` images, or all where there are fewer."""
     total = len(structures)
     if total <= _FEW:
-        return Crowding(_DIMENSIONS[0], np.empty(0), 0, total)
-    count = min(NEIGHBOURS, total - 1)
+        return Crowding(_DIMENSIONS[0], Crowd(np.empty(0), np.empty(0)), 0, total)
     rows = np.sort(np.random.default_rng(seed).permutation(total)[:SAMPLE])
-    found = np.maximum(neighbour_distances(structures, codes, rows, count), 1e-6)
-    logs = np.log(found[:, -1:] / found[:, _NEAREST_LEFT_OUT:-1])
-    rates = logs.shape[1] / np.maximum(logs.sum(axis=1) + _NEAREST_LEFT_OUT * logs[:, 0], 1e-9)
-    dimension = float(np.clip(np.median(rates), *_DIMENSIONS))
-    return Crowding(dimension, found[:, -1], count, total)
+    count = min(NEIGHBOURS, total - 1)
+    sample = crowd_around(structures, codes, rows, count)
+    dimension = float(np.median(sample.dimension))
+    return Crowding(dimension, sample.capped(dimension), count, total)

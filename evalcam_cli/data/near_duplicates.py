@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalcam_cli.data.close_looks import look_closely
-from evalcam_cli.data.crowding import LEAST_SIMILARITY, Crowding, distances, fit, measure_crowding, neighbour_distances
+from evalcam_cli.data.crowding import LEAST_SIMILARITY, Crowding, crowd_around, distances, fit, measure_crowding
 from evalcam_cli.data.disk import inside
 from evalcam_cli.data.fingerprints import Fingerprint, structures
 from evalcam_cli.data.identity import identify
@@ -27,7 +27,7 @@ PAIR_COLUMNS = (*LEAK_COLUMNS, "similarity", "threshold", "transformation")
 Doubles = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_LIKELY = 0.5  # correlation of codes from which an image's three best partners are looked at
+_LIKELY = 0.55  # correlation of codes from which an image's three best partners are looked at
 _VERY_LIKELY = 0.65  # and from which its eight best are
 _CLOSE = 0.8  # correlation of fingerprints from which the images of an image's three best pairs are read again
 _SAME = 0.999  # similarity from which images of equal size are compared pixel by pixel
@@ -79,7 +79,7 @@ class Findings:
     comparisons: int
     """Images that were compared with another set."""
     expected_false_pairs: float
-    """By chance, estimated from a sample; at most `FALSE_PAIRS`."""
+    """By chance, estimated from a sample; NaN where there are too few images."""
     plain: tuple[str, ...]
     """Images with nothing to recognise, compared by their pixels only."""
 
@@ -277,7 +277,7 @@ def _thresholds(
     """The similarity from which each of these images' pairs count, rounded as similarities are."""
     if not crowding.neighbours or not len(rows):
         return np.full(len(rows), LEAST_SIMILARITY)
-    crowd = neighbour_distances(pictures, codes, rows, crowding.neighbours)[:, -1]
+    crowd = crowd_around(pictures, codes, rows, crowding.neighbours).capped(crowding.dimension)
     return np.round(crowding.thresholds(crowd, np.array(targets, dtype=np.float64), comparisons), 4)
 
 
@@ -286,9 +286,8 @@ def _expected(crowding: Crowding, targets: Sequence[int]) -> float:
     if not crowding.neighbours or not targets:
         return float("nan")
     mean = sum(targets) / len(targets)
-    limits = crowding.thresholds(crowding.distances, np.full(len(crowding.distances), mean), len(targets))
-    each = crowding.expected(distances(limits), crowding.distances, mean)
-    return float(each.mean() * len(targets))
+    limits = crowding.thresholds(crowding.sample, mean, len(targets))
+    return float(crowding.expected(distances(limits), crowding.sample, mean).mean() * len(targets))
 
 
 def _pair(samples: Sequence[Sample], prints: Sequence[Fingerprint], found: _Candidate, threshold: float) -> Pair:
