@@ -118,7 +118,10 @@ def columns(text: str) -> int:
 
 def sentence(axes: Axes, text: str) -> None:
     """Empty axes that say why there is nothing to see."""
-    axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=11, transform=axes.transAxes, parse_math=False)
+    box = {"facecolor": "white", "edgecolor": "none"}
+    axes.text(
+        0.5, 0.5, text, ha="center", va="center", fontsize=11, transform=axes.transAxes, parse_math=False, bbox=box
+    )
 
 
 def line_styles() -> Iterator[tuple[str, str]]:

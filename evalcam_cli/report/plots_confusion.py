@@ -31,7 +31,7 @@ MATRIX_CLASSES = 30
 CONFUSIONS_HEADER = ("true", "predicted", "images", "support", "share")
 _BARS = 20
 _ROWS = 1000
-_DARK = 0.5  # share from which a cell is dark enough for white letters
+_DARK = 0.71  # share from which white letters stand out more than black ones
 
 
 def plot_confusion_matrix(confusion: Ints, classes: Sequence[str]) -> bytes:

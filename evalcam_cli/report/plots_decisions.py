@@ -1,9 +1,9 @@
 """What a model is good for: net benefit over thresholds, and errors over how many images it may answer."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from evalcam_cli.report.drawing import COLOURS, GREY, drawn_names, new_figure, own_style, png_bytes, sentence
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 
 def plot_decision_curve(
-    thresholds: Sequence[float],
-    net_benefit: Sequence[float],
-    treat_all: Sequence[float],
+    thresholds: ArrayLike,
+    net_benefit: ArrayLike,
+    treat_all: ArrayLike,
     *,
-    low: Sequence[float] | None = None,
-    high: Sequence[float] | None = None,
+    low: ArrayLike | None = None,
+    high: ArrayLike | None = None,
     positive: str = "",
     operating_point: float | None = None,
 ) -> bytes:
@@ -73,11 +73,11 @@ def plot_decision_curve(
 
 
 def plot_risk_coverage(
-    coverage: Sequence[float],
-    risk: Sequence[float],
+    coverage: ArrayLike,
+    risk: ArrayLike,
     *,
-    low: Sequence[float] | None = None,
-    high: Sequence[float] | None = None,
+    low: ArrayLike | None = None,
+    high: ArrayLike | None = None,
     area: float | None = None,
 ) -> bytes:
     """The error rate among the images that are answered, most confident first.
@@ -100,7 +100,7 @@ def plot_risk_coverage(
         else:
             keep = np.unique(np.linspace(0, len(shares) - 1, min(len(shares), 2000)).round().astype(np.int64))
             if low is not None and high is not None:
-                low, high = np.asarray(low, dtype=np.float64)[keep].tolist(), np.asarray(high)[keep].tolist()
+                low, high = np.asarray(low, dtype=np.float64)[keep], np.asarray(high, dtype=np.float64)[keep]
             _band(axes, shares[keep], low, high)
             marker = "o" if len(shares) < 10 else ""
             axes.plot(
@@ -122,7 +122,7 @@ def plot_risk_coverage(
         return png_bytes(figure)
 
 
-def _band(axes: "Axes", places: "np.ndarray", low: Sequence[float] | None, high: Sequence[float] | None) -> None:
+def _band(axes: "Axes", places: "np.ndarray", low: ArrayLike | None, high: ArrayLike | None) -> None:
     if low is not None and high is not None:
         lower, upper = (np.asarray(values, dtype=np.float64) for values in (low, high))
         axes.fill_between(

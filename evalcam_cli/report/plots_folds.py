@@ -57,6 +57,8 @@ def plot_folds(metrics: Sequence[FoldDots]) -> bytes:
             sentence(axes, "no metrics")
         axes.set_yticks(range(len(metrics)), [one.metric for one in metrics], fontsize=9)
         axes.set_ylim(max(len(metrics), 1) - 0.5, -0.5)
+        axes.use_sticky_edges = False  # room beside bars, too
+        axes.margins(x=0.06)
         axes.grid(axis="x", alpha=0.3)
         axes.set_xlabel("value")
         folds = max((len(one.values) for one in metrics), default=0)

@@ -77,7 +77,8 @@ def plot_roc(predictions: Predictions, metrics: Metrics, bands: dict[int, RocBan
         chosen = _chosen(metrics, "roc_auc")
         names = drawn_names(metrics.classes, chosen)
         figure, axes = _square()
-        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 4)), label="chance")
+        if chosen:
+            axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 4)), label="chance")
         if len(metrics.classes) > _CURVES:
             _plot_mean(axes, predictions, metrics)
         for index, label, (colour, dashes) in zip(chosen, names.labels, line_styles(), strict=False):
@@ -108,7 +109,8 @@ def plot_precision_recall(predictions: Predictions, metrics: Metrics) -> bytes:
             curve = precision_recall_curve(predictions.probability_of(index), predictions.targets == index)
             if curve is None:
                 continue
-            keep = _thinned(len(curve.recall))
+            rising = np.flatnonzero(np.diff(curve.recall, prepend=-1) > 0)  # all that average precision sums up
+            keep = rising[_thinned(len(rising))]
             text = f"{label}: average precision {_value(entry.estimates['average_precision'])}"
             recall, precision = curve.recall[keep], curve.precision[keep]
             axes.step(recall, precision, where="pre", label=text, color=colour, linestyle=dashes)

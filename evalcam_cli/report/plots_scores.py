@@ -58,11 +58,7 @@ def plot_scores(predictions: Predictions, metrics: Metrics) -> bytes:
         }
         for axes in grid[max(0, len(panels) - across) : len(panels)]:
             axes.tick_params(labelbottom=True)
-        positive = drawn_names(metrics.classes, [metrics.classes.index(metrics.positive)]) if metrics.positive else None
-        if found.quantity == "positive" and positive is not None:
-            positive.letter([figure.supxlabel(f"probability of {positive.labels[0]}", fontsize=10)])
-        else:
-            figure.supxlabel(_LABELS[found.quantity], fontsize=10)
+            _label(axes, found.quantity, metrics)
         figure.supylabel("images", fontsize=10)
         if handles:
             figure.legend(
@@ -104,3 +100,12 @@ def _plot_threshold(axes: "Axes", predictions: Predictions) -> None:
     point = predictions.operating_point
     threshold = 0.5 if point is None else point.threshold
     axes.axvline(threshold, color="black", linewidth=1.2, linestyle=(0, (4, 3)), label=f"threshold {threshold:.3g}")
+
+
+def _label(axes: "Axes", quantity: str, metrics: Metrics) -> None:
+    if quantity != "positive" or metrics.positive is None:
+        axes.set_xlabel(_LABELS[quantity], fontsize=10)
+        return
+    names = drawn_names(metrics.classes, [metrics.classes.index(metrics.positive)])
+    axes.set_xlabel(f"probability of {names.labels[0]}", fontsize=10)
+    names.letter([axes.xaxis.label])
