@@ -65,6 +65,16 @@ class Saved:
     scores: Array
     """(N, K) what decides which class comes first."""
     log_p: Array
+    folds: Array | None = None
+    """(N,) number of the fold of each image, in a report of a cross-validation."""
+
+    def of_fold(self, number: int) -> "Saved":
+        """The images of one fold."""
+        own = self.folds == number
+        groups = None if self.groups is None else self.groups[own]
+        return Saved(
+            self.document, self.classes, self.truth[own], self.said[own], groups, self.scores[own], self.log_p[own]
+        )
 
     @cached_property
     def p(self) -> Array:
@@ -104,6 +114,7 @@ def read_saved(folder: Path) -> Saved:
         group_codes([unguarded(row["group"]) for row in rows]),
         np.exp(logits) if stated else logits,
         logits if stated else special.log_softmax(logits / temperature, axis=1),
+        np.array([int(row["fold"]) for row in rows]) if "folds" in document else None,
     )
 
 
@@ -525,6 +536,8 @@ def compare(saved: Saved, *, everything: bool) -> Iterator[Row]:
         low, high = np.quantile(eces, [0.025, 0.975])
         values["ece_expected_if_calibrated"] = eces.mean()
         bounds["ece_expected_if_calibrated"] = {"consistency_resampling": (low, high)}
+    if saved.folds is not None:
+        by_fold(saved, values, bounds)
     yield Row("images predicted otherwise than predictions.csv says", 0, float((saved.said != saved.predicted).sum()))
     for name, entry in document["metrics"].items():
         yield from entry_rows(name, entry, values.get(name), bounds.get(name, {}))
@@ -543,6 +556,24 @@ def compare(saved: Saved, *, everything: bool) -> Iterator[Row]:
             hits, n = int((saved.truth == saved.predicted).sum()), len(saved.truth)
             theirs = stats.binomtest(hits, n, values["no_information_rate"], alternative="greater").pvalue
         yield Row(f"{name} p", test["p_value"], math.nan if test["p_value"] is None else theirs)
+
+
+def by_fold(saved: Saved, values: dict[str, float], bounds: dict[str, dict[str, Limits]]) -> None:
+    """Ranks and F1 are means over folds, with Nadeau and Bengio's interval; those of all images have other names."""
+    metrics, sizes = saved.document["metrics"], saved.document["folds"]
+    parts = [point_values(saved.of_fold(number)) for number in sizes["folds"]]
+    for pooled in [name for name in metrics if name.endswith("_pooled_oof")]:
+        stem = pooled.removesuffix("_pooled_oof")
+        name = stem if stem in values else stem.replace("auc", "roc_auc", 1)
+        values[pooled], bounds[pooled] = values[name], bounds.get(name, {})
+        places = [place for place, part in enumerate(parts) if not math.isnan(part[name])]
+        defined = np.array([parts[place][name] for place in places])
+        values[name] = defined.mean() if len(defined) else math.nan
+        if len(defined) > 1:
+            ratio = sum(sizes["n_test"][i] for i in places) / sum(sizes["n_train"][i] for i in places)
+            half = stats.t.ppf(0.975, len(defined) - 1) * defined.std(ddof=1) * math.sqrt(1 / len(defined) + ratio)
+            low, high = values[name] - half, values[name] + half
+            bounds[name] = {"nadeau_bengio": (low, high), "nadeau_bengio_clipped": (max(low, 0.0), min(high, 1.0))}
 
 
 def entry_rows(name: str, entry: dict[str, Any], value: float | None, bounds: dict[str, Limits]) -> Iterator[Row]:

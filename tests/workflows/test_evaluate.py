@@ -1,6 +1,8 @@
 """From a classifier and images to numbers."""
 
 import json
+import subprocess
+import sys
 import shutil
 from pathlib import Path
 
@@ -167,6 +169,10 @@ def test_folds_are_evaluated_together(colours: Path, tmp_path: Path) -> None:
     assert numbers["roc_auc"]["estimate"] == evaluation.document["folds"]["metrics"]["roc_auc"]["mean"]
     assert numbers["auc_pooled_oof"]["estimate"] is not None
     assert {row["fold"] for row in read_rows(tmp_path / "out" / "predictions.csv")} == {"0", "1"}
+    again = subprocess.run(
+        [sys.executable, str(tmp_path / "out" / "reproduce.py")], check=False, capture_output=True, text=True
+    )
+    assert again.returncode == 0, again.stderr
 
 
 def test_rounds_are_not_pooled_over_the_same_images(colours: Path, tmp_path: Path) -> None:
