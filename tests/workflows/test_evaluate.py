@@ -1,9 +1,9 @@
 """From a classifier and images to numbers."""
 
 import json
+import shutil
 import subprocess
 import sys
-import shutil
 from pathlib import Path
 
 import numpy as np
