@@ -172,13 +172,13 @@ def _curve(
     total = positives + negatives
     with np.errstate(invalid="ignore", divide="ignore"):  # no positives or no negatives: NaN, with a stated prevalence
         if prevalence is None:
-            gain, harm, share = true_above / total, false_above / total, positives / total
+            gain, harm, share, rest = (part / total for part in (true_above, false_above, positives, negatives))
         else:
             gain, harm = true_above / positives * prevalence, false_above / negatives * (1 - prevalence)
-            share = np.full_like(total, prevalence)
+            share, rest = np.full_like(total, prevalence), np.full_like(total, 1 - prevalence)
     odds = np.array([threshold / (1 - threshold) for threshold in THRESHOLDS])
     model = gain - harm * odds
-    everyone = np.broadcast_to(share - (1 - share) * odds, model.shape)
+    everyone = np.broadcast_to(share - rest * odds, model.shape)  # to the last digit the same where all are called
     return model, everyone, np.asarray(model - np.maximum(everyone, 0.0))
 
 

@@ -92,6 +92,21 @@ def test_a_classifier_that_calls_all_positive_is_worth_as_much_as_acting_on_all(
         assert point.interventions_avoided == pytest.approx(0)
 
 
+@pytest.mark.parametrize("prevalence", [None, 0.2])
+@pytest.mark.parametrize("seed", range(6))
+def test_calling_all_is_no_advantage_not_even_in_the_last_digit(seed: int, prevalence: float | None) -> None:
+    """A rounding error of 1e-16 in all resamples would be called useful."""
+    generator = np.random.default_rng(seed)
+    truth = (generator.random(137) < generator.uniform(0.1, 0.9)).astype(int).tolist()
+
+    curve = decision_curve(stated([0.9] * 137, truth), prevalence=prevalence, bootstrap=50)
+
+    called = curve.points[: THRESHOLDS.index(0.9) + 1]
+    assert all((one.advantage.estimate or 0) <= 0 and (one.advantage.ci_high or 0) <= 0 for one in called)
+    assert all(one.net_benefit == one.treat_all for one in called if prevalence is None)
+    assert not curve.useful
+
+
 def test_the_curve_starts_at_the_prevalence_and_a_perfect_one_stays_there() -> None:
     curve = decision_curve(stated([1.0] * 3 + [0.0] * 7, [1] * 3 + [0] * 7))
 
