@@ -125,6 +125,8 @@ def _fold_section(found: FoldTable) -> Iterator[str]:
             rows.append((name, *numbers, interval_text(one.estimate())))
     yield from table(header, rows)
     yield ""
+    yield "![Folds](folds.png)"
+    yield ""
     yield (
         "The intervals are Nadeau and Bengio's: folds share training images, so SD / √k would be far too small. They "
         "speak of the average over training sets, not of one shipped model. In the first table ranks and F1 are means "
@@ -184,6 +186,8 @@ def _selective_section(found: RiskCoverage) -> Iterator[str]:
 def _decision_section(found: DecisionCurve) -> Iterator[str]:
     useful = found.useful
     where = f"from {useful[0]:.2f} to {useful[-1]:.2f}" if useful else "nowhere"
+    yield "![Decision curve](decision_curve.png)"
+    yield ""
     yield (
         f"Acting on p of {escaped(found.positive)} at a threshold is surely better than acting on all and on none at "
         f"{counted(len(useful), 'threshold')} of {len(found.points)}, {where}; all are in `decision_curve.csv`."

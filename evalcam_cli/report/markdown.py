@@ -22,7 +22,10 @@ from evalcam_cli.text import counted
 _MATRIX_CLASSES = 12
 _CLASS_ROWS = 100
 
-_CURVES = (("ROC", "roc.png"), ("Precision-recall", "precision_recall.png"), ("Calibration", "calibration.png"))
+_CURVES = (
+    *(("ROC", "roc.png"), ("Precision-recall", "precision_recall.png"), ("Calibration", "calibration.png")),
+    *(("Scores", "score_histograms.png"), ("Risk and coverage", "risk_coverage.png")),
+)
 _FILES = {
     "metrics.json": "all numbers in full precision, with intervals and reasons",
     "metrics.csv": "the same, one number per row",
@@ -33,6 +36,11 @@ _FILES = {
     "roc.csv": "the points of the ROC curves",
     "label_errors.csv": "images whose label a person should look at, the likeliest wrong first",
     "risk_coverage.csv": "errors among the images that the classifier is most confident of",
+    "confusions.csv": "the most frequent confusions",
+    "calibration.csv": "the bins of the calibration plot",
+    "precision_recall.csv": "the precision-recall curves drawn",
+    "roc_band.csv": "the band of the ROC plot",
+    "score_histograms.csv": "the bars of the score histograms",
     "report.tex": "the tables for a paper, with booktabs",
     "reproduce.py": "recomputes these numbers with scikit-learn and scipy, without evalcam",
 }

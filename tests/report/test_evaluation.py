@@ -23,7 +23,8 @@ from evalcam_cli.report.tables import class_table_rows, metrics_table_rows
 FILES = {
     *("metrics.json", "metrics.csv", "per_class.csv", "confusion_matrix.csv", "predictions.csv", "logits.npy"),
     *("roc.csv", "confusion_matrix.png", "roc.png", "precision_recall.png", "calibration.png", "report.md"),
-    *("report.tex", "reproduce.py", "risk_coverage.csv", "label_errors.csv"),
+    *("report.tex", "reproduce.py", "risk_coverage.csv", "risk_coverage.png", "label_errors.csv", "confusions.csv"),
+    *("roc_band.csv", "precision_recall.csv", "calibration.csv", "score_histograms.csv", "score_histograms.png"),
 }
 CLASSES = ("=cat|x", "[red]$a_b$ <b>", "개", "absent")
 
