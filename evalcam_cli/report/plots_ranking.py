@@ -31,6 +31,8 @@ CURVE_HEADER = ("class", "recall", "precision")
 _CURVES = 10
 _WORST = 5
 _POINTS = 2000
+_MANY_SCORES = 5_000_000
+_ROWS = 1000
 
 
 def roc_bands(predictions: Predictions, metrics: Metrics) -> dict[int, RocBand]:
@@ -57,11 +59,16 @@ def band_rows(bands: dict[int, RocBand], classes: Sequence[str]) -> Iterator[tup
 
 
 def precision_recall_rows(predictions: Predictions, metrics: Metrics) -> Iterator[tuple[object, ...]]:
-    """Rows of `precision_recall.csv` under `CURVE_HEADER`: the curves drawn, all points of each."""
+    """Rows of `precision_recall.csv` under `CURVE_HEADER`: the curves drawn.
+
+    All points of each; at most 1,000 of each where there are more than five million scores.
+    """
     for index in _chosen(metrics, "average_precision"):
         curve = precision_recall_curve(predictions.probability_of(index), predictions.targets == index)
         if curve:
-            for recall, precision in zip(curve.recall.tolist(), curve.precision.tolist(), strict=True):
+            points = len(curve.recall)
+            kept = _thinned(points, _ROWS if predictions.logits.size > _MANY_SCORES else points)
+            for recall, precision in zip(curve.recall[kept].tolist(), curve.precision[kept].tolist(), strict=True):
                 yield metrics.classes[index], recall, precision
 
 
@@ -216,9 +223,9 @@ def _chosen(metrics: Metrics, name: str) -> list[int]:
     return worst if positive is None or positive in worst or values[positive] is None else [positive, *worst]
 
 
-def _thinned(points: int) -> NDArray[np.int64]:
+def _thinned(points: int, most: int = _POINTS) -> NDArray[np.int64]:
     """Indices of at most 2,000 points, ends included: more cannot be told apart on paper."""
-    return np.unique(np.linspace(0, points - 1, min(points, _POINTS)).round().astype(np.int64))
+    return np.unique(np.linspace(0, points - 1, min(points, most)).round().astype(np.int64))
 
 
 def _value(estimate: Estimate) -> str:

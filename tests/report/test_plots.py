@@ -32,7 +32,14 @@ from evalcam_cli.report.plots_calibration import calibration_rows, plot_calibrat
 from evalcam_cli.report.plots_confusion import confusion_rows, plot_confusion_matrix
 from evalcam_cli.report.plots_decisions import plot_decision_curve, plot_risk_coverage
 from evalcam_cli.report.plots_folds import FoldDots, plot_folds
-from evalcam_cli.report.plots_ranking import BAND_HEADER, band_rows, plot_precision_recall, plot_roc, roc_bands
+from evalcam_cli.report.plots_ranking import (
+    BAND_HEADER,
+    band_rows,
+    plot_precision_recall,
+    plot_roc,
+    precision_recall_rows,
+    roc_bands,
+)
 from evalcam_cli.report.plots_scores import plot_scores
 from evalcam_cli.report.plots_training import plot_curves
 
@@ -311,6 +318,8 @@ def test_the_steps_of_precision_enclose_the_average_precision(drawn: list[Figure
     plot_precision_recall(predictions, metrics)
 
     recall, precision = line(drawn[0], "class 1")
+    rows = [row[1:] for row in precision_recall_rows(predictions, metrics)]
+    assert set(zip(recall, precision, strict=True)) <= set(rows)
     expected = metrics.per_class["class 1"].estimates["average_precision"].estimate
     assert (np.diff(recall) * precision[1:]).sum() == pytest.approx(expected)
 
