@@ -50,10 +50,8 @@ def plot_decision_curve(
             _band(axes, places, low, high)
             axes.plot(places, model, color=COLOURS[0], linewidth=2, label="act on what the model calls")
             top = float(np.nanmax([np.nanmax(model), np.nanmax(everyone), 0.01]))
-            limits = (
-                [np.nanmin(model)] if low is None else [np.nanmin(model), np.nanmin(np.asarray(low, dtype=np.float64))]
-            )
-            bottom = max(float(min(limits)), -0.5 * top)
+            lowest = model if low is None else np.fmin(model, np.asarray(low, dtype=np.float64))
+            bottom = max(float(np.nanmin(lowest)), -0.5 * top)
             axes.set_ylim(min(bottom, -0.05 * top) - 0.05 * top, 1.1 * top)
             if operating_point is not None:
                 axes.axvline(
@@ -114,7 +112,7 @@ def plot_risk_coverage(
             axes.axhline(
                 risks[-1], color=GREY, linewidth=1, linestyle=(0, (4, 4)), label=f"answering all: {risks[-1]:.3f}"
             )
-            top = float(np.nanmax(risks if high is None else np.maximum(risks[keep], np.asarray(high))))
+            top = float(np.nanmax(risks if high is None else np.fmax(risks[keep], np.asarray(high))))
             axes.set_ylim(-0.02 * max(top, 0.05), 1.08 * max(top, 0.05))
         axes.set(xlim=(0, 1.01), xlabel="coverage (share of the images answered)", ylabel="risk (share of them wrong)")
         axes.set_title("Risk and coverage" + ("" if area is None else f": area {area:.4f}"), fontsize=11)

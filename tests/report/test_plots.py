@@ -380,6 +380,8 @@ def test_net_benefit_is_cut_far_below_zero(drawn: list[Figure]) -> None:
     plot_decision_curve(places, 0.3 - 0.3 * places, everyone, positive="$a", operating_point=0.2)
     plot_decision_curve(places, np.full(99, np.nan), everyone)
 
+    plot_decision_curve(places, 0.3 - 0.3 * places, everyone, low=np.full(99, np.nan), high=np.full(99, np.nan))
+
     bottom, top = drawn[0].axes[0].get_ylim()
     assert -0.1 < bottom < 0
     assert 0.3 < top < 0.4
