@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+from scipy.special import expit, logit, stdtrit
 
 Floats = NDArray[np.float64]
 
@@ -131,11 +131,13 @@ class Recalibration:
     intercept: float
     intercept_error: float
     """With the slope held at 1; 0 is ideal, below 0 the probabilities are too high on the whole."""
+    quantile: float = _Z
+    """Standard errors on either side in a 95 % interval: the normal one; with G groups Student's t on G - 1."""
 
     def limits(self, name: str) -> tuple[float, float]:
         """Wald's 95 % interval of `slope` or `intercept`."""
         value, error = getattr(self, name), getattr(self, f"{name}_error")
-        return value - _Z * error, value + _Z * error
+        return value - self.quantile * error, value + self.quantile * error
 
 
 def recalibration(
@@ -146,7 +148,8 @@ def recalibration(
     Cox, "Two further applications of a model for binary regression", 1958; Van Calster et al., "Calibration: the
     Achilles heel of predictive analytics", 2019. The slope b is that of the logistic regression logit P(y) = a + b x on
     x = logit p; the intercept that of logit P(y) = a + x. Standard errors come from the information, or with groups
-    (patients) from the sandwich estimator over groups with the factor G / (G - 1).
+    (patients) from the sandwich estimator over groups with the factor G / (G - 1), used with Student's t on G - 1
+    degrees of freedom: with the normal quantile intervals of 5 groups cover 87 %.
 
     Args:
         probability: (N,) of the positive class.
@@ -167,7 +170,8 @@ def recalibration(
     shifted = _logistic(np.ones((len(x), 1)), x, positive, groups)
     if sloped is None or shifted is None:
         return "the logistic regression does not converge"
-    return Recalibration(sloped[0][1], sloped[1][1], shifted[0][0], shifted[1][0])
+    quantile = _Z if groups is None else float(stdtrit(max(int(groups.max()), 1), 0.975))
+    return Recalibration(sloped[0][1], sloped[1][1], shifted[0][0], shifted[1][0], quantile)
 
 
 def _logistic(

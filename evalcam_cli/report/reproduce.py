@@ -293,7 +293,8 @@ def limits(saved: Saved, *, everything: bool) -> dict[str, dict[str, Limits]]:
         if saved.document["positive"] == saved.classes[i]:
             found["roc_auc"] = found[name]
     for name, (value, error) in fits(saved).items():
-        found[name] = dict.fromkeys(("wald", "patient_sandwich"), (value - Z * error, value + Z * error))
+        quantile = Z if saved.groups is None else special.stdtrit(max(saved.groups.max(), 1), 0.975)
+        found[name] = dict.fromkeys(("wald", "patient_sandwich"), (value - quantile * error, value + quantile * error))
     found |= ratio_limits(saved)
     for name, column in resampled(saved, everything=everything).items():
         defined = column[~np.isnan(column)]

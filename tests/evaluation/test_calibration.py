@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 import statsmodels.api as sm
 from numpy.typing import NDArray
-from scipy.special import logit
+from scipy.special import expit, logit
 
 from evalcam_cli.evaluation.calibration import (
     Recalibration,
@@ -60,6 +60,20 @@ def test_standard_errors_by_patient_are_the_sandwich_with_g_over_g_less_1(seed: 
     assert found.slope == pytest.approx(sloped.params[1], abs=1e-8)
     assert found.slope_error == pytest.approx(sloped.bse[1] * np.sqrt((200 - 2) / 199), abs=1e-8)
     assert found.intercept_error == pytest.approx(shifted.bse[0], abs=1e-8)
+
+
+def test_intervals_by_patient_hold_their_coverage_with_five_patients() -> None:
+    """Calibrated probabilities, patients with easy and hard images; the normal quantile covers 87 %."""
+    groups = np.repeat(np.arange(5), 20)
+    covered = []
+    for seed in range(400):
+        generator = np.random.default_rng(seed)
+        x = generator.normal(0, 1.2, 100) + np.repeat(generator.normal(0, 0.6, 5), 20)
+        found = fitted(expit(x), generator.random(100) < expit(x), groups)
+        slope, intercept = found.limits("slope"), found.limits("intercept")
+        covered.append([slope[0] <= 1 <= slope[1], intercept[0] <= 0 <= intercept[1]])
+
+    assert (np.mean(covered, axis=0) >= 0.93).all()
 
 
 def test_scaling_the_log_odds_divides_the_slope() -> None:
