@@ -156,13 +156,14 @@ class Predictions:
     def group_codes(self) -> NDArray[np.int64] | None:
         """(N,) the group of each image as a number from 0; images without group are groups of their own.
 
-        None when no image has a group.
+        None when no two images share a group: then images are independent.
         """
         if not any(self.groups):
             return None
         keys = [group or f"\0{index}" for index, group in enumerate(self.groups)]
         codes: dict[str, int] = {}
-        return np.array([codes.setdefault(key, len(codes)) for key in keys], dtype=np.int64)
+        found = np.array([codes.setdefault(key, len(codes)) for key in keys], dtype=np.int64)
+        return found if len(codes) < len(keys) else None
 
 
 def row_blocks(n: int, k: int) -> Iterator[tuple[int, int]]:

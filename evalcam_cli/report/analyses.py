@@ -184,17 +184,25 @@ def _selective_section(found: RiskCoverage) -> Iterator[str]:
 
 
 def _decision_section(found: DecisionCurve) -> Iterator[str]:
-    useful = found.useful
-    where = f"from {useful[0]:.2f} to {useful[-1]:.2f}" if useful else "nowhere"
-    yield "![Decision curve](decision_curve.png)"
-    yield ""
     yield (
-        f"Acting on p of {escaped(found.positive)} at a threshold is surely better than acting on all and on none at "
-        f"{counted(len(useful), 'threshold')} of {len(found.points)}, {where}; all are in `decision_curve.csv`."
+        f"Acting on p of {escaped(found.positive)} is surely better than acting on all and on none at the thresholds "
+        f"{_runs(found) or 'none'}; all are in `decision_curve.csv`."
     )
     for caution in found.cautions:
         yield ""
         yield f"- `{caution.code}`: {escaped(caution.message)}"
+
+
+def _runs(found: DecisionCurve) -> str:
+    """The useful thresholds as `0.05–0.12, 0.3`."""
+    useful = set(found.useful)
+    runs: list[list[float]] = []
+    joined = False
+    for point in found.points:
+        if point.threshold in useful:
+            runs = [*runs[:-1], [*runs[-1], point.threshold]] if joined else [*runs, [point.threshold]]
+        joined = point.threshold in useful
+    return ", ".join(f"{run[0]:g}" if len(run) == 1 else f"{run[0]:g}–{run[-1]:g}" for run in runs)
 
 
 def _label_section(predictions: Predictions, analyses: Analyses) -> Iterator[str]:

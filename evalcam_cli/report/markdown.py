@@ -53,7 +53,7 @@ def report_text(report: Report) -> str:
         ["# Evaluation", "", *_headline(report)],
         ["## All classes together", "", *table(METRICS_HEADER, metrics_table_rows(metrics, MAIN_METRICS))],
         _at_the_point(report),
-        ["## Each class against the rest", "", *_class_table(metrics)],
+        ["## Each class against the rest", "", *_class_table(metrics), *_of_all_folds(report)],
         ["## Confusion matrix", "", *_matrix(metrics)],
         ["## Curves", "", *(f"![{name}]({file})" for name, file in _CURVES)],
         *analysis_sections(report.predictions, report.analyses),
@@ -118,6 +118,12 @@ def _tests(metrics: Metrics) -> Iterator[str]:
         value = f"n/a ({test.undefined_reason})" if test.p_value is None else f"p = {test.p_value:.3g}"
         yield ""
         yield f"`{name}`: {escaped(value)} under the hypothesis that {escaped(test.hypothesis)}."
+
+
+def _of_all_folds(report: Report) -> Iterator[str]:
+    if report.analyses.folds is not None:
+        yield ""
+        yield "Of all out-of-fold predictions together; means over folds of each class are in `folds_summary.csv`."
 
 
 def _class_table(metrics: Metrics) -> Iterator[str]:

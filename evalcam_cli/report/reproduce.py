@@ -127,7 +127,8 @@ def group_codes(names: list[str]) -> Array | None:
     if not any(names):
         return None
     codes: dict[str, int] = {}
-    return np.array([codes.setdefault(name or f"\0{index}", len(codes)) for index, name in enumerate(names)])
+    found = np.array([codes.setdefault(name or f"\0{index}", len(codes)) for index, name in enumerate(names)])
+    return found if len(codes) < len(names) else None  # groups of one image are independent images
 
 
 # --- metrics

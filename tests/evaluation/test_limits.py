@@ -167,6 +167,15 @@ def test_by_patient_every_interval_says_so() -> None:
     )
 
 
+def test_groups_of_one_image_are_independent_images() -> None:
+    alone = compute_metrics(sample(200, 2), bootstrap=100)
+    grouped = compute_metrics(sample(200, 2, groups=patients(200, 1)), bootstrap=100)
+
+    assert grouped.groups is None
+    assert every(grouped) == every(alone)
+    assert grouped.tests == alone.tests
+
+
 def test_resamples_that_all_agree_are_no_certainty() -> None:
     result = compute_metrics(sample(shift=50), bootstrap=100)
 
