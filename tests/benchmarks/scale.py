@@ -49,7 +49,7 @@ def one_vs_rest(predictions: Predictions) -> float:
 
 
 def scikit_learn(predictions: Predictions) -> float:
-    from sklearn.metrics import roc_auc_score  # noqa: PLC0415
+    from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(predictions.targets, predictions.probabilities, multi_class="ovr"))
 

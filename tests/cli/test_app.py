@@ -44,7 +44,9 @@ def test_saved_predictions_are_evaluated_without_torch(tmp_path: Path) -> None:
     assert "accuracy" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["split", "train", "evaluate", "gradcam", "predict", "run", "compare", "calibrate", "audit"])
+@pytest.mark.parametrize(
+    "command", ["split", "train", "evaluate", "gradcam", "predict", "run", "compare", "calibrate", "audit"]
+)
 def test_every_command_explains_every_option(command: str) -> None:
     result = run_command(command, "--help")
 

@@ -13,6 +13,7 @@ from evalcam_cli.evaluation.metrics import compute_metrics
 from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.evaluation.saved import read_predictions, stored_positive
 from evalcam_cli.files import output_folder
+from evalcam_cli.report.contents import Report
 from evalcam_cli.report.evaluation import metrics_document, write_evaluation
 
 
@@ -145,7 +146,7 @@ def once_written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     predictions = sample()
     with output_folder(out) as folder:
         metrics = compute_metrics(predictions, positive="=a", bootstrap=20)
-        write_evaluation(folder, predictions, metrics, meta={}, subset="test", fold=None, gates=[])
+        write_evaluation(folder, Report(predictions, metrics, subset="test"))
     return out
 
 
@@ -173,19 +174,19 @@ def test_stated_probabilities_survive_a_round_trip(tmp_path: Path) -> None:
     first = read_predictions(table(tmp_path, "target,p:a,p:b\na,1,0\nb,0.25,0.75\nb,1,0\n"))
     metrics = compute_metrics(first)
     with output_folder(tmp_path / "out") as folder:
-        write_evaluation(folder, first, metrics, meta={}, subset="", fold=None, gates=[])
+        write_evaluation(folder, Report(first, metrics, subset=""))
 
     again = read_predictions(tmp_path / "out")
 
     np.testing.assert_allclose(again.probabilities, first.probabilities, rtol=1e-15)
-    assert metrics_document(compute_metrics(again))["metrics"] is not None
+    assert metrics_document(Report(again, compute_metrics(again)))["metrics"] is not None
     assert compute_metrics(again).overall["log_loss"].estimate is None
 
 
 def test_logits_with_more_digits_than_a_network_has_survive_a_round_trip(tmp_path: Path) -> None:
     first = read_predictions(table(tmp_path, "target,logit:a,logit:b\na,0.1,0\nb,0.10000000001,0\n"))
     with output_folder(tmp_path / "out") as folder:
-        write_evaluation(folder, first, compute_metrics(first), meta={}, subset="", fold=None, gates=[])
+        write_evaluation(folder, Report(first, compute_metrics(first), subset=""))
 
     again = read_predictions(tmp_path / "out")
 

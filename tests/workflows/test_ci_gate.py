@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from evalcam_cli.cli.evaluate import evaluate
 from evalcam_cli.errors import UsageError
 from evalcam_cli.evaluation.gates import parse_gate
 from evalcam_cli.evaluation.regression import read_regression
