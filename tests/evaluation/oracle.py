@@ -57,6 +57,9 @@ def _values(predictions: Predictions) -> dict[str, float]:
         wanted[f"{name}_macro"] = np.nanmean(by_class[name])
         wanted[f"{name}_weighted"] = weighted_by(support, by_class[name])
     wanted |= _micro(truth, predicted, labels) | _pooled(truth, probabilities, by_class["roc_auc"])
+    if len(labels) == 2:
+        point = predictions.operating_point  # p near 1 has ties that p near 0 has not: the side matters
+        wanted["roc_auc"] = by_class["roc_auc"][1 if point is None else classes.index(point.positive)]
     for k in (3, 5):
         wanted[f"top_{k}_accuracy"] = (
             oracle.top_k_accuracy_score(truth, in_class_order(_scores(predictions)), k=k, labels=labels)
@@ -118,7 +121,7 @@ def _pooled(truth: Ints, probabilities: Floats, areas: Floats) -> dict[str, floa
     flat = np.eye(k)[truth].ravel()
     found = {"average_precision_micro": oracle.average_precision_score(flat, probabilities.ravel())}
     if k == 2:
-        return found | {"roc_auc": areas[1]}
+        return found
     return found | {
         "roc_auc_ovr_macro": np.nanmean(areas),
         "roc_auc_ovr_weighted": weighted_by(np.bincount(truth, minlength=k), areas),
