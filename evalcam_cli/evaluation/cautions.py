@@ -35,6 +35,7 @@ def find(predictions: Predictions, facts: Facts, margins: Counts, *, skipped: bo
         _few_groups(predictions),
         _degenerate(_named(predictions, constant)),
         _tied(_tied_images(predictions)),
+        _saturated(int((facts.confidence == 1).sum())),
         _impossible(int(np.isinf(facts.losses).sum())),
         _skipped(skipped),
     ]
@@ -116,6 +117,16 @@ def _tied(images: int) -> Caution | None:
     return Caution(
         "tied_predictions",
         f"{counted(images, 'image')} with the highest score for several classes: the first in class order is taken",
+    )
+
+
+def _saturated(images: int) -> Caution | None:
+    if images < 2:
+        return None
+    return Caution(
+        "saturated_probabilities",
+        f"{counted(images, 'image')} with a probability that rounds to exactly 1: these tie in AUC and average "
+        "precision, and probabilities near 0 do not, so the AUC of two classes may depend on which one is positive",
     )
 
 

@@ -497,3 +497,15 @@ def test_neither_torch_nor_scikit_learn_nor_matplotlib_is_needed() -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_probabilities_that_round_to_one_are_warned_of() -> None:
+    """1 - 1e-20 is 1 in float64, and 1e-20 is not 0: scores near 1 tie where those near 0 do not."""
+    sample = predictions([0, 1, 0, 1], [[0, 40], [0, 45], [0, 41], [3, 0]])
+
+    codes = [caution.code for caution in compute_metrics(sample).warnings]
+
+    assert "saturated_probabilities" in codes
+    assert "saturated_probabilities" not in [
+        caution.code for caution in compute_metrics(predictions([0, 1], [[0, 40], [0, 1]])).warnings
+    ]
