@@ -13,6 +13,7 @@ import scipy.special
 from numpy.typing import NDArray
 
 from evalcam_cli.evaluation.estimates import Interval
+from evalcam_cli.evaluation.intervals import Z
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -20,7 +21,6 @@ AucMethod = Literal["score", "delong"]
 
 TOO_FEW_IMAGES = "needs at least 2 images of the class and 2 of the others"
 TOO_FEW_PATIENTS = "needs at least 2 patients with images of the class and 2 with others"
-_Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 _VOTES = 2.0  # patients, one on each side, that speak for the worst dependence
 
 
@@ -164,7 +164,7 @@ def auc_interval(
     if math.isnan(variance):
         return Interval(note=TOO_FEW_IMAGES if groups is None else TOO_FEW_PATIENTS)
     if method == "delong":
-        half = _Z * math.sqrt(variance)
+        half = Z * math.sqrt(variance)
         note = None if half else "no width: the variance is estimated as 0 when all pairs are in order"
         low, high = max(placed.auc - half, 0.0), min(placed.auc + half, 1.0)
         return Interval(low, high, "delong" if groups is None else "obuchowski", note)
@@ -240,7 +240,7 @@ def score_limits(found: Evidence) -> tuple[Floats, Floats]:
     shrunk = scipy.special.ndtri((found.auc * m * n + 0.5) / (m * n + 1))
     expected, alike = model_variance(shrunk, m, n), model_variance(shrunk, *found.patients)
     votes = found.imperfect * found.variance + _VOTES * np.maximum(found.variance, alike)
-    inflation = np.maximum(1.0, (_t_quantile(found) / _Z) ** 2 * votes / (found.imperfect + _VOTES) / expected)
+    inflation = np.maximum(1.0, (_t_quantile(found) / Z) ** 2 * votes / (found.imperfect + _VOTES) / expected)
     return _solve(found.auc, shrunk, inflation, m, n)
 
 
@@ -250,7 +250,7 @@ def _t_quantile(found: Evidence) -> Floats:
     known = x + y > 0
     slack = x**2 / np.maximum(k - 1, 1) + y**2 / np.maximum(n - 1, 1)
     freedom = np.where(known, x + y, 1) ** 2 / np.where(known, slack, 1)
-    quantile: Floats = np.where(known, scipy.special.stdtrit(np.maximum(freedom, 1), 0.975), _Z)
+    quantile: Floats = np.where(known, scipy.special.stdtrit(np.maximum(freedom, 1), 0.975), Z)
     return quantile
 
 
@@ -287,7 +287,7 @@ def _solve(auc: Floats, start: Floats, inflation: Floats, m: Floats, n: Floats) 
 
     def excess(probit: Floats) -> Floats:
         distance: Floats = sides * (auc - scipy.special.ndtr(probit))
-        return distance - _Z * np.sqrt(inflation * model_variance(probit, m, n))
+        return distance - Z * np.sqrt(inflation * model_variance(probit, m, n))
 
     inside, outside = excess(inner), excess(outer)  # negative, positive
     open_ended = np.stack([auc <= 0, auc >= 1])

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit, stdtrit
 
+from evalcam_cli.evaluation.intervals import Z
+
 Floats = NDArray[np.float64]
 
 BINS = 15
 _MAX_STEPS = 100
-_Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class Recalibration:
     intercept: float
     intercept_error: float
     """With the slope held at 1; 0 is ideal, below 0 the probabilities are too high on the whole."""
-    quantile: float = _Z
+    quantile: float = Z
     """Standard errors on either side in a 95 % interval: the normal one; with G groups Student's t on G - 1."""
 
     def limits(self, name: str) -> tuple[float, float]:
@@ -170,7 +171,7 @@ def recalibration(
     shifted = _logistic(np.ones((len(x), 1)), x, positive, groups)
     if sloped is None or shifted is None:
         return "the logistic regression does not converge"
-    quantile = _Z if groups is None else float(stdtrit(max(int(groups.max()), 1), 0.975))
+    quantile = Z if groups is None else float(stdtrit(max(int(groups.max()), 1), 0.975))
     return Recalibration(sloped[0][1], sloped[1][1], shifted[0][0], shifted[1][0], quantile)
 
 

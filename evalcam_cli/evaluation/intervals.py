@@ -17,11 +17,12 @@ WILSON: ProportionMethod = "wilson"
 CLOPPER_PEARSON: ProportionMethod = "clopper_pearson"
 SIMEL = "simel"
 BOOTSTRAP: BootstrapMethod = "bootstrap"
-_Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
+Z = 1.959963984540054
+"""97.5 % quantile of the standard normal distribution."""
 _MAX_UNDEFINED = 0.05  # share of resamples without a value above which an interval would hide them
 
 
-def wilson(successes: ArrayLike, trials: ArrayLike, quantile: ArrayLike = _Z) -> tuple[Floats, Floats]:
+def wilson(successes: ArrayLike, trials: ArrayLike, quantile: ArrayLike = Z) -> tuple[Floats, Floats]:
     """Limits of a binomial proportion; NaN for 0 trials, never outside [0, 1].
 
     (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n): Wilson 1927; method 3 in Newcombe, "Two-sided confidence
@@ -90,7 +91,7 @@ def _simel(above: float, positives: float, below: float, negatives: float) -> In
         k, m, j, n = k + 0.5, m + 1, j + 0.5, n + 1
         note = "a count of the table is 0: a half was added to all four for this interval"
     ratio = (k / m) / (j / n)
-    width = math.exp(_Z * math.sqrt((1 - k / m) / k + (1 - j / n) / j))
+    width = math.exp(Z * math.sqrt((1 - k / m) / k + (1 - j / n) / j))
     return Interval(ratio / width if above else 0.0, ratio * width if below else None, SIMEL, note)
 
 

@@ -22,7 +22,7 @@ from evalcam_cli.evaluation.auc import (
 )
 from evalcam_cli.evaluation.clustered import ONE_PATIENT, clustered_limits
 from evalcam_cli.evaluation.estimates import Interval
-from evalcam_cli.evaluation.intervals import wilson
+from evalcam_cli.evaluation.intervals import Z, wilson
 from evalcam_cli.evaluation.swaps import PERMUTATIONS, mean_swaps
 
 Floats = NDArray[np.float64]
@@ -34,7 +34,6 @@ FEW_DISCORDANT = 25
 """Discordant images below which `auto` takes the exact test."""
 ONE_SIDED = "all images are of one class, or none is"
 _NO_SPREAD = "the variance of the difference is estimated as 0"
-_Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 _NEGLIGIBLE = 1e-15  # standard error that is nothing but rounding
 
 
@@ -229,7 +228,7 @@ def _wald(difference: float, variance: float, freedom: float, name: str, too_few
                       None if same else _NO_SPREAD)  # fmt: skip
     statistic = difference / error
     normal = math.isinf(freedom)
-    quantile = _Z if normal else float(scipy.special.stdtrit(freedom, 0.975))
+    quantile = Z if normal else float(scipy.special.stdtrit(freedom, 0.975))
     tail = scipy.special.ndtr(-abs(statistic)) if normal else scipy.special.stdtr(freedom, -abs(statistic))
     low, high = max(difference - quantile * error, -1.0), min(difference + quantile * error, 1.0)
     return Tested(difference, Interval(low, high, name), 2 * float(tail), name, statistic)
