@@ -128,14 +128,18 @@ def _estimate_document(estimate: Estimate) -> dict[str, object]:
 
 
 def tidy_rows(report: Report) -> Iterator[tuple[object, ...]]:
-    metrics, subset, fold = report.metrics, report.subset, None
+    """One number per row, of all images and, in a cross-validation, of each fold."""
+    metrics, subset = report.metrics, report.subset
     for name, estimate in metrics.overall.items():
-        yield (name, None, _average(name), subset, fold, *_cells(estimate), estimate.n, estimate.undefined_reason)
+        yield (name, None, _average(name), subset, None, *_cells(estimate), estimate.n, estimate.undefined_reason)
     for label, entry in metrics.per_class.items():
         for name in _COUNTS:
-            yield (name, label, None, subset, fold, getattr(entry, name), None, None, None, metrics.n, None)
+            yield (name, label, None, subset, None, getattr(entry, name), None, None, None, metrics.n, None)
         for name, estimate in entry.estimates.items():
-            yield (name, label, None, subset, fold, *_cells(estimate), estimate.n, estimate.undefined_reason)
+            yield (name, label, None, subset, None, *_cells(estimate), estimate.n, estimate.undefined_reason)
+    if report.analyses.folds is not None:
+        for number, name, label, value, _, tested, reason in report.analyses.folds.fold_rows():
+            yield (name, label, _average(str(name)), subset, number, value, None, None, None, tested, reason)
 
 
 def _average(name: str) -> str | None:

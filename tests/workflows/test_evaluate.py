@@ -171,6 +171,8 @@ def test_folds_are_evaluated_together(colours: Path, tmp_path: Path) -> None:
     rows = read_rows(tmp_path / "out" / "folds.csv")
     values = [float(row["estimate"]) for row in rows if row["metric"] == "balanced_accuracy"]
     assert [row["fold"] for row in rows if row["metric"] == "balanced_accuracy"] == ["0", "1"]
+    tidy = [row for row in read_rows(tmp_path / "out" / "metrics.csv") if row["metric"] == "balanced_accuracy"]
+    assert [(row["fold"], row["estimate"]) for row in tidy[1:]] == [("0", str(values[0])), ("1", str(values[1]))]
     found = evaluation.document["folds"]["metrics"]["balanced_accuracy"]
     assert found["mean"] == pytest.approx(sum(values) / 2)
     numbers = evaluation.document["metrics"]
