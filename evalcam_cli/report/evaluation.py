@@ -138,8 +138,8 @@ def tidy_rows(report: Report) -> Iterator[tuple[object, ...]]:
         for name, estimate in entry.estimates.items():
             yield (name, label, None, subset, None, *_cells(estimate), estimate.n, estimate.undefined_reason)
     if report.analyses.folds is not None:
-        for number, name, label, value, _, tested, reason in report.analyses.folds.fold_rows():
-            yield (name, label, _average(str(name)), subset, number, value, None, None, None, tested, reason)
+        for number, metric, of, value, _, tested, reason in report.analyses.folds.fold_rows():
+            yield (metric, of, _average(str(metric)), subset, number, value, None, None, None, tested, reason)
 
 
 def _average(name: str) -> str | None:
