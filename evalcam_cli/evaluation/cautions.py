@@ -35,7 +35,7 @@ def find(predictions: Predictions, facts: Facts, margins: Counts, *, skipped: bo
         _few_groups(predictions),
         _degenerate(_named(predictions, constant)),
         _tied(_tied_images(predictions)),
-        _saturated(int((facts.confidence == 1).sum())),
+        _saturated(int((predictions.confidence == 1).sum())),
         _impossible(int(np.isinf(facts.losses).sum())),
         _skipped(skipped),
     ]
@@ -55,11 +55,8 @@ def _tied_images(predictions: Predictions) -> int:
 
 
 def _few_groups(predictions: Predictions) -> Caution | None:
-    codes = predictions.group_codes
-    if codes is None:
-        return None
-    groups = int(codes.max()) + 1
-    if groups >= FEW_GROUPS:
+    groups = predictions.group_count
+    if groups is None or groups >= FEW_GROUPS:
         return None
     return Caution("few_groups", f"only {counted(groups, 'group')}: intervals by group are rough below {FEW_GROUPS}")
 

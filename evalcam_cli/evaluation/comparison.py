@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.evaluation import pairing
+from evalcam_cli.evaluation.cautions import FEW_GROUPS
 from evalcam_cli.evaluation.estimates import Caution, Estimate
 from evalcam_cli.evaluation.matching import Model, match_models, same_classes, shared_paths
 from evalcam_cli.evaluation.paired import McNemar, Tested
@@ -28,7 +29,6 @@ Floats = NDArray[np.float64]
 
 DEFAULT_METRICS = ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "roc_auc_ovr_macro", "log_loss", "brier")
 """Compared when none is named; of the two AUCs the one for the number of classes."""
-_FEW_PATIENTS = 20
 _POOLED = ("roc_auc_ovr_micro", "average_precision_micro", "roc_auc_ovo_macro")
 
 
@@ -317,9 +317,7 @@ def _cochran(models: Sequence[Model], options: CompareOptions) -> CochranTest | 
 
 
 def _group_count(models: Sequence[Model]) -> int | None:
-    codes = [model.predictions.group_codes for model in models]
-    known = [int(code.max()) + 1 for code in codes if code is not None]
-    return min(known) if known else None
+    return min((count for model in models if (count := model.predictions.group_count) is not None), default=None)
 
 
 def _cautions(
@@ -347,6 +345,6 @@ def _cautions(
             found.append(Caution(
                 "absent_class", f"no images of {listed(absent)}{where}: averages are over the other classes"
             ))  # fmt: skip
-    if groups is not None and groups < _FEW_PATIENTS:
+    if groups is not None and groups < FEW_GROUPS:
         found.append(Caution("few_groups", f"only {counted(groups, 'group')}: tests and intervals by group are rough"))
     return found

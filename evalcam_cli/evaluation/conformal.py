@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from evalcam_cli.evaluation.clustered import clustered_proportion
 from evalcam_cli.evaluation.estimates import Caution, Estimate, Interval
-from evalcam_cli.evaluation.intervals import percentile_interval, wilson_interval
+from evalcam_cli.evaluation.intervals import resampled_interval, wilson_interval
 from evalcam_cli.evaluation.predictions import Predictions, row_blocks
 from evalcam_cli.evaluation.resampling import resample_weights
 from evalcam_cli.evaluation.statistics import weighted_mean
@@ -164,9 +164,9 @@ def fit_conformal(
         used.append("the temperature")
     if validation.operating_point is not None:
         used.append("the operating point")
-    codes = validation.group_codes
-    groups = None if codes is None else int(codes.max()) + 1
-    return ConformalRule(validation.classes, alpha, n, rank, threshold, validation.temperature, groups, tuple(used))
+    return ConformalRule(
+        validation.classes, alpha, n, rank, threshold, validation.temperature, validation.group_count, tuple(used)
+    )
 
 
 def prediction_sets(rule: ConformalRule, predictions: Predictions) -> Iterator[Bools]:
@@ -219,7 +219,7 @@ def apply_conformal(
         rule=rule,
         n=n,
         coverage=_coverage(hits, codes, np.arange(n)),
-        mean_size=_mean_size(sizes, codes, bootstrap, seed),
+        mean_size=_mean_size(sizes, predictions, bootstrap, seed),
         sizes={size: int(count) for size, count in enumerate(counts.tolist()) if count},
         empty=empty,
         by_class=by_class,
@@ -242,14 +242,11 @@ def _coverage(hits: Bools, codes: Ints | None, places: Ints) -> Estimate:
     return Estimate(float(right.mean()), one.low, one.high, one.method, None, len(right), one.note)
 
 
-def _mean_size(sizes: Ints, codes: Ints | None, resamples: int | None, seed: int) -> Estimate:
-    n, one = len(sizes), Interval()
-    units = n if codes is None else int(codes.max()) + 1
-    if resamples is not None and units < 2:
-        one = Interval(note=f"needs at least 2 {'images' if codes is None else 'groups'}")
-    elif resamples is not None:
+def _mean_size(sizes: Ints, predictions: Predictions, resamples: int | None, seed: int) -> Estimate:
+    n, codes, one = len(sizes), predictions.group_codes, Interval()
+    if resamples is not None:
         drawn = [weighted_mean(sizes.astype(np.float64), w) for w in resample_weights(n, resamples, seed, codes)]
-        one = percentile_interval(np.concatenate(drawn), "bootstrap" if codes is None else "patient_bootstrap")
+        one = resampled_interval(np.concatenate(drawn), predictions.units, clustered=codes is not None)
     return Estimate(float(sizes.mean()), one.low, one.high, one.method, None, n, one.note)
 
 

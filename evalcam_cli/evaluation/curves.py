@@ -9,7 +9,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from evalcam_cli.evaluation.calibration import ReliabilityBins, reliability_bins
-from evalcam_cli.evaluation.predictions import Predictions, row_blocks
+from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.evaluation.ranking import roc_curve, tie_ends
 from evalcam_cli.evaluation.resampling import resample_weights
 
@@ -162,12 +162,6 @@ def _vertices(scores: Floats, positive: Bools) -> tuple[Floats, Floats] | None:
     return np.append(fpr, 1.0), np.append(tpr, 1.0)
 
 
-def top_confidence(predictions: Predictions) -> Floats:
-    """(N,) the largest probability of each image."""
-    blocks = row_blocks(*predictions.logits.shape)
-    return np.concatenate([predictions.rows(start, stop).max(axis=1) for start, stop in blocks])
-
-
 def uncalibrated(predictions: Predictions) -> Predictions | None:
     """The same predictions without temperature; None when there is none."""
     return None if predictions.temperature == 1 else replace(predictions, temperature=1.0, operating_point=None)
@@ -175,7 +169,7 @@ def uncalibrated(predictions: Predictions) -> Predictions | None:
 
 def top_label_bins(predictions: Predictions) -> ReliabilityBins:
     """Reliability bins of the class with the largest probability, whatever an operating point decides."""
-    return reliability_bins(top_confidence(predictions), predictions.argmax == predictions.targets)
+    return reliability_bins(predictions.confidence, predictions.argmax == predictions.targets)
 
 
 def consistency_bars(bins: ReliabilityBins) -> tuple[Floats, Floats]:
@@ -237,7 +231,7 @@ def score_histograms(predictions: Predictions, positive: str | None) -> ScoreHis
         return ScoreHistograms("true_class", edges, tuple(panels))
     everything = np.ones(len(targets), dtype=bool)
     right = predictions.argmax == targets  # an operating point changes no argmax of many classes
-    return ScoreHistograms("confidence", edges, (_panel("", top_confidence(predictions), everything, right),))
+    return ScoreHistograms("confidence", edges, (_panel("", predictions.confidence, everything, right),))
 
 
 def _panel(label: str, scores: Floats, chosen: Bools, right: Bools) -> HistogramPanel:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalcam_cli.evaluation.estimates import Caution, Estimate, Interval
-from evalcam_cli.evaluation.intervals import likelihood_ratio_intervals, percentile_interval
+from evalcam_cli.evaluation.intervals import likelihood_ratio_intervals, resampled_interval
 from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.evaluation.resampling import resample_weights
 
@@ -24,7 +24,6 @@ VALUES_HEADER = ("metric", "class", "prevalence", "estimate", "ci_low", "ci_high
 MERCALDO = "logit_delta"
 _MISCALIBRATED = 0.01  # p-value of the calibration test below which thresholds do not mean what they say
 _ONE_CLASS = "all images are of one class"
-_FEW = "needs at least 2 {units}"
 
 
 @dataclass(frozen=True)
@@ -122,12 +121,14 @@ def decision_curve(
     levels = np.searchsorted(np.array(THRESHOLDS), predictions.probability_of(index), side="right")  # thresholds ≤ p
     found = _curve(levels, truth, np.ones((1, n), dtype=np.int32), prevalence)
     groups = predictions.group_codes
-    units = n if groups is None else int(groups.max()) + 1
     bands: list[list[Interval]] | None = None
     if bootstrap is not None:
         blocks = [_curve(levels, truth, w, prevalence) for w in resample_weights(n, bootstrap, seed, groups)]
         drawn = [np.concatenate([block[part] for block in blocks]) for part in range(3)]
-        bands = [_bands(values, units, clustered=groups is not None) for values in drawn]
+        bands = [
+            [resampled_interval(column, predictions.units, clustered=groups is not None) for column in values.T]
+            for values in drawn
+        ]
     reason = _ONE_CLASS if prevalence is not None else "not a number"
 
     def estimate(part: int, place: int) -> Estimate:
@@ -191,12 +192,6 @@ def _above(levels: NDArray[np.int64], weights: NDArray[np.int32], count: int) ->
         by_level[:, present] = np.add.reduceat(weights[:, order], starts, axis=1)
     reached = np.cumsum(by_level[:, ::-1], axis=1)[:, ::-1]
     return reached[:, 1:], reached[:, :1]
-
-
-def _bands(values: Floats, units: int, *, clustered: bool) -> list[Interval]:
-    if units < 2:
-        return [Interval(note=_FEW.format(units="groups" if clustered else "images"))] * values.shape[1]
-    return [percentile_interval(column, "patient_bootstrap" if clustered else "bootstrap") for column in values.T]
 
 
 def _cautions(share: float, prevalence: float | None, calibration_p: float | None) -> tuple[Caution, ...]:
@@ -298,7 +293,7 @@ def predictive_values(
     if bootstrap is not None and predictions.group_codes is None:
         limits = _mercaldo(tp, fp, fn, tn, prevalence)
     elif bootstrap is not None:
-        limits = _resampled_values(truth, called, prevalence, predictions.group_codes, bootstrap, seed)
+        limits = _resampled_values(predictions, truth, called, prevalence, bootstrap, seed)
     values = (adjusted_ppv, adjusted_npv)
     reasons = ("never called positive", "always called positive")
     ppv, npv = (
@@ -326,13 +321,10 @@ def _mercaldo(tp: int, fp: int, fn: int, tn: int, prevalence: float) -> tuple[In
 
 
 def _resampled_values(
-    truth: Bools, called: Bools, prevalence: float, groups: NDArray[np.int64] | None, resamples: int, seed: int
+    predictions: Predictions, truth: Bools, called: Bools, prevalence: float, resamples: int, seed: int
 ) -> tuple[Interval, Interval]:
-    if groups is not None and not groups.max():
-        few = Interval(note=_FEW.format(units="groups"))
-        return few, few
     rates = []
-    for weights in resample_weights(len(truth), resamples, seed, groups):
+    for weights in resample_weights(len(truth), resamples, seed, predictions.group_codes):
         cells = [weights[:, part].sum(axis=1) for part in (truth & called, truth, ~truth & ~called, ~truth)]
         with np.errstate(invalid="ignore", divide="ignore"):
             rates.append((cells[0] / cells[1], cells[2] / cells[3]))
@@ -341,7 +333,8 @@ def _resampled_values(
         hit, miss = sensitivity * prevalence, (1 - sensitivity) * prevalence
         right, wrong = specificity * (1 - prevalence), (1 - specificity) * (1 - prevalence)
         values = hit / (hit + wrong), right / (right + miss)
-    return percentile_interval(values[0], "patient_bootstrap"), percentile_interval(values[1], "patient_bootstrap")
+    ppv, npv = (resampled_interval(column, predictions.units, clustered=True) for column in values)
+    return ppv, npv
 
 
 def adjust_probabilities(

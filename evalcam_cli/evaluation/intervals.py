@@ -14,9 +14,7 @@ ProportionMethod = Literal["wilson", "clopper_pearson"]
 BootstrapMethod = Literal["bootstrap", "patient_bootstrap"]
 
 WILSON: ProportionMethod = "wilson"
-CLOPPER_PEARSON: ProportionMethod = "clopper_pearson"
 SIMEL = "simel"
-BOOTSTRAP: BootstrapMethod = "bootstrap"
 Z = 1.959963984540054
 """97.5 % quantile of the standard normal distribution."""
 _MAX_UNDEFINED = 0.05  # share of resamples without a value above which an interval would hide them
@@ -95,7 +93,7 @@ def _simel(above: float, positives: float, below: float, negatives: float) -> In
     return Interval(ratio / width if above else 0.0, ratio * width if below else None, SIMEL, note)
 
 
-def percentile_interval(values: Floats, method: BootstrapMethod = BOOTSTRAP) -> Interval:
+def percentile_interval(values: Floats, method: BootstrapMethod = "bootstrap") -> Interval:
     """The 2.5 % and 97.5 % quantiles of (B,) resampled values, NaN where a resample has none.
 
     Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13. No interval when more than 5 % of the
@@ -111,3 +109,10 @@ def percentile_interval(values: Floats, method: BootstrapMethod = BOOTSTRAP) -> 
         return Interval(note="all resamples give the same value, so the bootstrap cannot tell its uncertainty")
     low, high = np.quantile(defined, [0.025, 0.975])
     return Interval(float(low), float(high), method)
+
+
+def resampled_interval(values: Floats, units: int, *, clustered: bool) -> Interval:
+    """`percentile_interval` of resamples of so many images, or with `clustered` of groups; none below 2 of them."""
+    if units < 2:
+        return Interval(note=f"needs at least 2 {'groups' if clustered else 'images'}")
+    return percentile_interval(values, "patient_bootstrap" if clustered else "bootstrap")

@@ -11,11 +11,10 @@ from evalcam_cli.evaluation.clustered import clustered_proportion
 from evalcam_cli.evaluation.counts import Counts, Floats
 from evalcam_cli.evaluation.estimates import Interval
 from evalcam_cli.evaluation.intervals import (
-    BootstrapMethod,
     ProportionMethod,
     likelihood_ratio_intervals,
-    percentile_interval,
     proportion_interval,
+    resampled_interval,
 )
 from evalcam_cli.evaluation.resampling import resample_weights
 from evalcam_cli.evaluation.statistics import RANKED, TOP_K, Sample
@@ -27,10 +26,6 @@ MAX_RANKED_SCORES = 5_000_000
 """Scores up to which average precision and averages of AUC are resampled; more would take minutes."""
 MAX_POOLED_DRAWS = 1_000_000_000
 """Scores times resamples up to which micro averages of rank and Hand and Till's AUC are resampled."""
-_RANKED_AVERAGES = (
-    *("roc_auc_ovr_macro", "roc_auc_ovr_weighted", "average_precision_macro", "average_precision_weighted"),
-)
-_POOLED = ("roc_auc_ovr_micro", "roc_auc_ovo_macro", "average_precision_micro")
 _AS_ACCURACY = ("accuracy", "precision_micro", "recall_micro", "f1_micro", "recall_weighted")
 """The same number for predictions of one class per image, so the same interval."""
 
@@ -103,19 +98,16 @@ def _bootstrap(
         sample.statistics(weights, ranked=ranked, pooled=pooled)
         for weights in resample_weights(n, resamples, seed, groups)
     ]
-    units = n if groups is None else int(groups.max()) + 1
-    method: BootstrapMethod = "bootstrap" if groups is None else "patient_bootstrap"
-    few = f"needs at least 2 {'images' if groups is None else 'groups'}"
     found: dict[str, list[Interval]] = {}
     for name, point in points.items():
         if name in blocks[0]:
             columns = np.concatenate([block[name] for block in blocks]).reshape(resamples, -1).T
             found[name] = [
-                Interval() if not np.isfinite(value)
-                else _around(value, percentile_interval(column, method)) if units > 1
-                else Interval(note=few)
+                _around(value, resampled_interval(column, sample.predictions.units, clustered=groups is not None))
+                if np.isfinite(value)
+                else Interval()
                 for value, column in zip(np.atleast_1d(point), columns, strict=True)
-            ]  # fmt: skip
+            ]
         else:
             limit = f"more than {MAX_RANKED_SCORES:,} scores" if not ranked else "too many scores times resamples"
             found[name] = [Interval(note=f"left out: {limit} to rank")] * max(1, np.size(point))

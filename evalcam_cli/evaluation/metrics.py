@@ -54,7 +54,6 @@ OVERALL_METRICS = (*MAIN_METRICS, *FURTHER_METRICS, *POINT_METRICS)
 
 _TWO_CLASSES = ("roc_auc", "calibration_slope", "calibration_intercept")
 _MORE_CLASSES = ("roc_auc_ovr_macro", "roc_auc_ovr_weighted", "roc_auc_ovr_micro", "roc_auc_ovo_macro")
-_CALIBRATION = ("ece", "ece_equal_mass", "mce", "ece_expected_if_calibrated")
 _NULL_RESAMPLES = 1000
 
 
@@ -130,7 +129,6 @@ def compute_metrics(
     calibrated = _calibration_null(sample, seed) if bootstrap is not None else None
     overall = _overall(sample, points, limits, positive, calibrated)
     per_class = {name: _class_metrics(index, points, limits, margins) for index, name in enumerate(predictions.classes)}
-    codes = predictions.group_codes
     return Metrics(
         n=n,
         classes=predictions.classes,
@@ -143,7 +141,7 @@ def compute_metrics(
         bootstrap=bootstrap,
         seed=seed,
         scores=LOG_PROBABILITIES if isinstance(predictions, StatedProbabilities) else LOGITS,
-        groups=None if codes is None else int(codes.max()) + 1,
+        groups=predictions.group_count,
     )
 
 
@@ -186,12 +184,12 @@ def _positive(predictions: Predictions, positive: str | None) -> str | None:
 
 def _calibration_null(sample: Sample, seed: int) -> CalibrationNull:
     found = _bins(sample).ece
-    return calibration.calibration_null(sample.facts.confidence, found, resamples=_NULL_RESAMPLES, seed=seed)
+    return calibration.calibration_null(sample.predictions.confidence, found, resamples=_NULL_RESAMPLES, seed=seed)
 
 
 def _bins(sample: Sample) -> calibration.ReliabilityBins:
     correct = sample.predictions.argmax == sample.predictions.targets
-    return calibration.reliability_bins(sample.facts.confidence, correct)
+    return calibration.reliability_bins(sample.predictions.confidence, correct)
 
 
 def _tests(predictions: Predictions, margins: Counts, null: CalibrationNull) -> dict[str, HypothesisTest]:
@@ -265,8 +263,9 @@ def _overall(
 def _calibration_estimates(sample: Sample, limits: Limits | None, null: CalibrationNull | None) -> dict[str, Estimate]:
     """ECE gets no bootstrap interval: resampling inflates it, so the interval of a calibrated model would exclude 0."""
     bins = _bins(sample)
-    mass = calibration.equal_mass_bins(sample.facts.confidence, sample.predictions.argmax == sample.predictions.targets)
-    n = len(sample.predictions.targets)
+    predictions = sample.predictions
+    mass = calibration.equal_mass_bins(predictions.confidence, predictions.argmax == predictions.targets)
+    n = len(predictions.targets)
     note = None if limits is None else "no interval: resampling inflates it; see ece_expected_if_calibrated"
     found = {
         "ece": Estimate(bins.ece, n=n, ci_note=note),

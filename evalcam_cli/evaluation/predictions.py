@@ -132,6 +132,12 @@ class Predictions:
         return self.rows(0, len(self.logits))
 
     @cached_property
+    def confidence(self) -> Floats:
+        """(N,) largest probability of each image, whatever an operating point decides."""
+        _, log_sums = self._normalisers
+        return np.asarray(np.exp(-log_sums))  # the largest scaled logit, less itself, is 0
+
+    @cached_property
     def argmax(self) -> NDArray[np.int64]:
         """(N,) index of the largest logit; the lowest index of equals."""
         return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
@@ -164,6 +170,16 @@ class Predictions:
         codes: dict[str, int] = {}
         found = np.array([codes.setdefault(key, len(codes)) for key in keys], dtype=np.int64)
         return found if len(codes) < len(keys) else None
+
+    @cached_property
+    def group_count(self) -> int | None:
+        """Groups, images without one counted as groups of their own; None when images are independent."""
+        return None if self.group_codes is None else int(self.group_codes.max()) + 1
+
+    @property
+    def units(self) -> int:
+        """What is independent of each other, and so is resampled: groups, or images where there are none."""
+        return len(self.targets) if self.group_count is None else self.group_count
 
 
 def row_blocks(n: int, k: int) -> Iterator[tuple[int, int]]:

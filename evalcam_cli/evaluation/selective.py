@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalcam_cli.evaluation.estimates import Estimate, Interval
-from evalcam_cli.evaluation.intervals import BOOTSTRAP, BootstrapMethod, percentile_interval
-from evalcam_cli.evaluation.predictions import Predictions, row_blocks
+from evalcam_cli.evaluation.intervals import resampled_interval
+from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.evaluation.ranking import tie_ends
 from evalcam_cli.evaluation.resampling import resample_weights
 
@@ -16,7 +16,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
-PATIENT_BOOTSTRAP: BootstrapMethod = "patient_bootstrap"
 RISKS = (0.01, 0.02, 0.05)
 HEADER = ("confidence", "accepted", "coverage", "risk", "generalised_risk")
 
@@ -150,14 +149,13 @@ def decision_confidence(predictions: Predictions) -> Floats:
     With two classes and an operating point at t the decision is p ≥ t, so the probability of the class decided for is
     that at a prevalence which moves t to 1/2: p(1-t) / (p(1-t) + (1-p)t), or one less it, whichever is larger.
     """
-    n, k = predictions.logits.shape
     point = predictions.operating_point
-    if point is None or k != 2:
-        return np.concatenate([predictions.rows(*block).max(axis=1) for block in row_blocks(n, k)])
+    if point is None or len(predictions.classes) != 2:
+        return predictions.confidence
     p, t = predictions.probability_of(predictions.classes.index(point.positive)), point.threshold
     above, below = p * (1 - t), (1 - p) * t
     total = above + below
-    moved = np.divide(above, total, out=np.full(n, 0.5), where=total > 0)  # 0/0: p = t = 1, on the threshold
+    moved = np.divide(above, total, out=np.full(len(p), 0.5), where=total > 0)  # 0/0: p = t = 1, on the threshold
     return np.asarray(np.maximum(moved, 1 - moved))
 
 
@@ -182,11 +180,11 @@ def _intervals(
     predictions: Predictions, order: Ints, wrong: Bools, steps: Ints, resamples: int, seed: int
 ) -> tuple[Interval, Interval]:
     groups = predictions.group_codes
-    units = len(order) if groups is None else int(groups.max()) + 1
-    if units < 2:
-        few = Interval(note=f"needs at least 2 {'images' if groups is None else 'groups'}")
-        return few, few
     blocks = [_areas(w[:, order], wrong, steps) for w in resample_weights(len(order), resamples, seed, groups)]
-    method = BOOTSTRAP if groups is None else PATIENT_BOOTSTRAP
-    aurc, augrc = (np.concatenate([block[part] for block in blocks]) for part in (0, 1))
-    return percentile_interval(aurc, method), percentile_interval(augrc, method)
+    aurc, augrc = (
+        resampled_interval(
+            np.concatenate([block[part] for block in blocks]), predictions.units, clustered=groups is not None
+        )
+        for part in (0, 1)
+    )
+    return aurc, augrc

@@ -49,6 +49,11 @@ class StatedProbabilities(Predictions):
         return np.ascontiguousarray(self.stated.T[start:stop])
 
     @cached_property
+    def confidence(self) -> NDArray[np.float64]:
+        """(N,) largest probability of each image, as stated."""
+        return np.asarray(self.stated.max(axis=1))
+
+    @cached_property
     def argmax(self) -> NDArray[np.int64]:
         """(N,) index of the largest probability; the lowest index of equals."""
         return np.asarray(self.stated.argmax(axis=1), dtype=np.int64)

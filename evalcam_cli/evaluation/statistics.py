@@ -47,15 +47,13 @@ class Facts:
     """(N,) probability of the true class."""
     squares: Floats
     """(N,) sum over classes of (p - y)², halved for two classes."""
-    confidence: Floats
-    """(N,) largest probability."""
     truth_rank: NDArray[np.int64]
     """(N,) classes that come before the true one, by falling score and, among equals, by index."""
 
     @classmethod
     def of(cls, predictions: Predictions) -> "Facts":
         n, k = predictions.logits.shape
-        losses, truth, squares, confidence = (np.empty(n) for _ in range(4))
+        losses, truth, squares = (np.empty(n) for _ in range(3))
         truth_rank = np.empty(n, dtype=np.int64)
         for start, stop in row_blocks(n, k):
             targets = predictions.targets[start:stop]
@@ -65,12 +63,11 @@ class Facts:
             rows = predictions.rows(start, stop)
             own = truth[start:stop] = rows[places]
             squares[start:stop] = np.einsum("nk,nk->n", rows, rows) - own**2 + (1 - own) ** 2
-            confidence[start:stop] = rows.max(axis=1)
             scores = predictions.scores(start, stop)
             mine = scores[places][:, None]
             earlier = np.arange(k) < targets[:, None]
             truth_rank[start:stop] = (scores > mine).sum(axis=1) + ((scores == mine) & earlier).sum(axis=1)
-        return cls(losses, truth, squares / 2 if k == 2 else squares, confidence, truth_rank)
+        return cls(losses, truth, squares / 2 if k == 2 else squares, truth_rank)
 
 
 @dataclass(frozen=True)

@@ -92,10 +92,9 @@ def _gaps(predictions: Predictions, start: int, stop: int) -> NDArray[np.float64
 def calibration_quality(predictions: Predictions, temperature: float | None) -> CalibrationQuality:
     """Log loss and ECE at a temperature; None means 1."""
     scaled = replace(predictions, temperature=temperature or 1.0, operating_point=None)
-    confidence, losses = np.empty(len(scaled.targets)), np.empty(len(scaled.targets))
+    losses = np.empty(len(scaled.targets))
     for start, stop in row_blocks(*scaled.logits.shape):
         rows = scaled.log_rows(start, stop)
         losses[start:stop] = -np.take_along_axis(rows, scaled.targets[start:stop, None], axis=1)[:, 0]
-        confidence[start:stop] = np.exp(rows.max(axis=1))
-    bins = reliability_bins(confidence, scaled.argmax == scaled.targets)
+    bins = reliability_bins(scaled.confidence, scaled.argmax == scaled.targets)
     return CalibrationQuality(float(losses.mean()), bins.ece)

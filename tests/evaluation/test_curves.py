@@ -180,7 +180,7 @@ def test_confidence_ignores_the_operating_point() -> None:
 
     bins = curves.top_label_bins(predictions)
 
-    assert curves.top_confidence(predictions) == pytest.approx([0.62])
+    assert predictions.confidence == pytest.approx([0.62])
     assert bins.hits.sum() == 1
 
 
