@@ -35,6 +35,8 @@ _MICRO = {
     "npv_micro": counts.specificity_micro,  # Σ fp = Σ fn, so the two are the same number
 }
 TOP_K = (3, 5)
+_POOLED_WEIGHTS = 2_000_000
+"""Weights of pooled scores held at a time; some 20 bytes go with each."""
 
 
 @dataclass(frozen=True)
@@ -161,8 +163,12 @@ class Sample:
         n, k = self.predictions.logits.shape
         truth = np.zeros((k, n), dtype=bool)
         truth[self.predictions.targets, np.arange(n)] = True
-        scores = self.predictions.columns(0, k).ravel()
-        return ranked_metrics(rank(scores, truth.ravel()), np.tile(weights, k))
+        ranking = rank(self.predictions.columns(0, k).ravel(), truth.ravel())
+        rows = max(1, _POOLED_WEIGHTS // (n * k))  # every resample weighs all N K scores
+        parts = [
+            ranked_metrics(ranking, np.tile(weights[start : start + rows], k)) for start in range(0, len(weights), rows)
+        ]
+        return RankedClass(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in RANKED})
 
 
 def _tally(

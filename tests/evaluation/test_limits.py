@@ -1,6 +1,7 @@
 """The interval of every metric: which formula it has, that resamples are what they claim, and clustering by patient."""
 
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from evalcam_cli.evaluation.metrics import CLASS_METRICS, Metrics, compute_metri
 from evalcam_cli.evaluation.operating_point import OperatingPoint
 from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.evaluation.resampling import resample_weights
+from evalcam_cli.evaluation.statistics import Sample
 
 POINT = OperatingPoint("b", 0.3, "youden", 100, 300, 0.8, 0.7)
 
@@ -67,6 +69,25 @@ def test_blocks_of_resamples_stay_small() -> None:
 
     assert sum(len(block) for block in blocks) == 100
     assert max(len(block) for block in blocks) * 50_000 * 48 <= 64_000_000
+
+
+def test_pooled_scores_of_many_classes_are_resampled_in_little_memory() -> None:
+    generator = np.random.default_rng(0)
+    n, k = 100, 100
+    names = tuple(map(str, range(k)))
+    many = Sample.of(Predictions(names, generator.normal(size=(n, k)).astype(np.float32), np.arange(n) % k, names))
+    weights = next(
+        resample_weights(n, 1000, seed=0)
+    )  # 10 million weights of pooled scores: 80 MB of running sums alone
+
+    tracemalloc.start()
+    pooled = many._micro(weights)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak < 60_000_000
+    alone = [many._micro(row[None]).average_precision[0] for row in weights[::400]]
+    np.testing.assert_array_equal(pooled.average_precision[::400], alone)
 
 
 def test_resampled_counts_are_binomial() -> None:
