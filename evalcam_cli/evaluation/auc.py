@@ -12,6 +12,7 @@ import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
+from evalcam_cli.evaluation.clustered import effective_number
 from evalcam_cli.evaluation.estimates import Interval
 from evalcam_cli.evaluation.intervals import Z
 
@@ -184,8 +185,7 @@ class Evidence:
     images: tuple[Floats, Floats]
     """m and n."""
     patients: tuple[Floats, Floats]
-    """Effective numbers of patients with positives and negatives, (sum m_i)^2 / sum m_i^2 (Kish, "Survey Sampling",
-    1965); m and n without patients."""
+    """`effective_number` of patients with positives and with negatives; m and n without patients."""
     imperfect: Floats
     """Patients, or images, that the variance is learnt from: those not perfectly placed, of the side with fewer."""
 
@@ -199,7 +199,8 @@ def evidence(placed: Placements, groups: tuple[Ints, Ints] | None = None) -> Evi
         positive, negative = (_half_covariance(side, side) for side in sides)
     else:
         positive, negative, crossed = _clustered_parts(placed, placed, *groups)
-        patients = _effective(groups[0]), _effective(groups[1])
+        first, second = (np.float64(effective_number(np.bincount(codes))) for codes in groups)
+        patients = first, second
     codes = groups or (None, None)
     imperfect = min(_imperfect(side, group) for side, group in zip(sides, codes, strict=True))
     numbers = (placed.auc, np.maximum(positive + negative + crossed, 0), positive, negative, *images, *patients)
@@ -214,10 +215,6 @@ def _imperfect(side: Floats, groups: Ints | None) -> int:
     if groups is None:
         return min(int(np.count_nonzero(mask)) for mask in misplaced)
     return min(int(np.count_nonzero(np.bincount(groups[mask]))) for mask in misplaced)
-
-
-def _effective(groups: Ints) -> np.float64:
-    return np.float64(len(groups) ** 2 / (np.bincount(groups).astype(np.float64) ** 2).sum())
 
 
 def score_limits(found: Evidence) -> tuple[Floats, Floats]:

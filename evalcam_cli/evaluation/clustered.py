@@ -13,6 +13,14 @@ CLUSTERED_WILSON = "clustered_wilson"
 ONE_PATIENT = "needs images of at least 2 patients"
 
 
+def effective_number(sizes: NDArray[np.floating | np.integer]) -> Floats:
+    """(...,) (Σ n_i)² / Σ n_i² of (..., G) images per patient: how many patients with as many images each are worth as
+    much (Kish, "Survey Sampling", 1965).
+    """
+    images = sizes.astype(np.float64)
+    return np.asarray(images.sum(axis=-1) ** 2 / (images**2).sum(axis=-1))
+
+
 def clustered_proportion(hits: Floats, trials: Floats) -> Interval:
     """The interval of p = sum x_i / sum n_i, x_i hits in the n_i images of patient i: Wilson's with fewer images.
 
@@ -50,7 +58,7 @@ def clustered_limits(hits: Floats, trials: Floats) -> tuple[Floats, Floats]:
     """Limits for (..., G) hits in (..., G) trials, at least 2 patients with trials in each row."""
     n = trials.sum(axis=-1)
     p = hits.sum(axis=-1) / n
-    patients = n**2 / (trials**2).sum(axis=-1)  # effective number
+    patients = effective_number(trials)
     spread = ((hits - trials * p[..., None]) ** 2).sum(axis=-1) * patients / (patients - 1)
     between = (hits > 0).any(axis=-1) & (hits < trials).any(axis=-1)
     effect = np.maximum(spread / np.where(between, n * p * (1 - p), 1), 1)

@@ -10,6 +10,7 @@ from evalcam_cli.evaluation.estimates import Caution, Estimate, Interval
 from evalcam_cli.evaluation.intervals import likelihood_ratio_intervals, resampled_interval
 from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.evaluation.resampling import resample_weights
+from evalcam_cli.evaluation.statistics import sum_by_label
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -185,11 +186,7 @@ def _curve(
 
 def _above(levels: NDArray[np.int64], weights: NDArray[np.int32], count: int) -> tuple[Floats, Floats]:
     """(B, T) weight of the images with p ≥ each threshold, and the (B, 1) weight of all."""
-    order = np.argsort(levels, kind="stable")
-    present, starts = np.unique(levels[order], return_index=True)
-    by_level = np.zeros((len(weights), count + 1))
-    if len(present):
-        by_level[:, present] = np.add.reduceat(weights[:, order], starts, axis=1)
+    by_level = sum_by_label(weights, levels, count + 1)
     reached = np.cumsum(by_level[:, ::-1], axis=1)[:, ::-1]
     return reached[:, 1:], reached[:, :1]
 

@@ -12,6 +12,7 @@ from scipy.special import bdtr
 
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.evaluation.estimates import Caution
+from evalcam_cli.evaluation.ranking import called_by_score
 from evalcam_cli.text import counted, did_you_mean, listed, shown
 
 Floats = NDArray[np.float64]
@@ -133,13 +134,14 @@ def choose_operating_point(
     """
     positives = int(actual.sum())
     negatives = len(actual) - positives
-    if not positives or not negatives:
+    steps = called_by_score(probability, actual)
+    if steps is None:
         raise DataError(
             f"no validation images {'other than' if positives else 'of'} {shown(positive)}; "
             "an operating point needs some of the positive class and some of the rest"
         )
-    values, hits, alarms = _steps(probability, actual)
-    threshold = rule.threshold if rule.kind == "cost" else _threshold(values, hits, alarms, rule)
+    hits, found, values = steps
+    threshold = rule.threshold if rule.kind == "cost" else _threshold(values, hits, found - hits, rule)
     called = probability >= threshold
     return OperatingPoint(
         positive=positive,
@@ -152,16 +154,8 @@ def choose_operating_point(
     )
 
 
-def _steps(probability: Floats, actual: NDArray[np.bool_]) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
-    """Every probability that occurs, falling, with the positives and the negatives called at it."""
-    order = np.argsort(-probability, kind="stable")
-    falling, truth = probability[order], actual[order]
-    last = np.append(np.flatnonzero(np.diff(falling)), len(falling) - 1)  # of each run of equal values
-    hits = np.cumsum(truth, dtype=np.int64)[last]
-    return falling[last], hits, last + 1 - hits
-
-
 def _threshold(values: Floats, hits: NDArray[np.int64], alarms: NDArray[np.int64], rule: Rule) -> float:
+    """The threshold among (S,) falling probabilities with the positives and the negatives called at each."""
     positives, negatives = int(hits[-1]), int(alarms[-1])
     if rule.kind == "youden":
         gains = hits * negatives - alarms * positives

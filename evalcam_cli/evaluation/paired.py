@@ -20,7 +20,7 @@ from evalcam_cli.evaluation.auc import (
     clustered_covariance,
     delong_variance,
 )
-from evalcam_cli.evaluation.clustered import ONE_PATIENT, clustered_limits
+from evalcam_cli.evaluation.clustered import ONE_PATIENT, clustered_limits, effective_number
 from evalcam_cli.evaluation.estimates import Interval
 from evalcam_cli.evaluation.intervals import Z, wilson
 from evalcam_cli.evaluation.swaps import PERMUTATIONS, mean_swaps
@@ -206,13 +206,13 @@ def auc_influence(placed: Placements, positive: Bools) -> Floats:
 def influence_variance(influence: Floats, groups: Ints | None = None) -> tuple[float, float]:
     """Variance of a number with these (N,) influences, and how many patients (images) it rests on; NaN below 2.
 
-    Patients count by their effective number, (Σ n_i)² / Σ n_i² (Kish, "Survey Sampling", 1965).
+    Patients count by their `effective_number`.
     """
     if groups is None:
         sums, units = influence, float(len(influence))
     else:
         sums = np.bincount(groups, weights=influence).astype(np.float64)
-        units = len(groups) ** 2 / float((np.bincount(groups).astype(np.float64) ** 2).sum())
+        units = float(effective_number(np.bincount(groups)))
     return (float((sums**2).sum()) * units / (units - 1) if units > 1.5 else math.nan), units
 
 

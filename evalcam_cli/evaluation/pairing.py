@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from evalcam_cli.evaluation import counts, paired, unpaired
 from evalcam_cli.evaluation.auc import Placements, placements
+from evalcam_cli.evaluation.clustered import effective_number
 from evalcam_cli.evaluation.counts import Counts
 from evalcam_cli.evaluation.estimates import Interval
 from evalcam_cli.evaluation.intervals import percentile_interval
 from evalcam_cli.evaluation.paired import McNemar, Tested, undefined
 from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.evaluation.quantities import Quantity
-from evalcam_cli.evaluation.statistics import AVERAGED, BY_CLASS, TOP_K, Sample
+from evalcam_cli.evaluation.statistics import AVERAGED, BY_CLASS, TOGETHER, TOP_K, Sample
 from evalcam_cli.evaluation.swaps import count_swaps, mean_swaps
 
 Floats = NDArray[np.float64]
@@ -26,16 +27,6 @@ _NOT_RESAMPLED = (
     *("ece", "ece_equal_mass", "mce", "ece_expected_if_calibrated", "calibration_slope", "calibration_intercept"),
     "no_information_rate",
 )
-_TOGETHER: dict[str, Callable[[Counts], Floats]] = {
-    "balanced_accuracy": lambda tally: counts.macro(counts.recall(tally)),
-    "mcc": counts.mcc,
-    "cohen_kappa": counts.cohen_kappa,
-    "precision_micro": counts.accuracy,
-    "recall_micro": counts.accuracy,
-    "f1_micro": counts.accuracy,
-    "specificity_micro": counts.specificity_micro,
-    "npv_micro": counts.specificity_micro,
-}
 _AUC = ("roc_auc", "roc_auc_ovr_macro")
 _MAX_UNDEFINED = 0.05
 
@@ -233,11 +224,9 @@ def _resampled(quantity: Quantity, a: Side, b: Side, settings: Settings) -> Test
 
 
 def _units(predictions: Predictions) -> float:
-    """Images, or patients by their effective number (Kish 1965)."""
+    """Images, or patients by their `effective_number`."""
     codes = predictions.group_codes
-    if codes is None:
-        return float(len(predictions.targets))
-    return len(codes) ** 2 / float((np.bincount(codes).astype(np.float64) ** 2).sum())
+    return float(len(predictions.targets) if codes is None else effective_number(np.bincount(codes)))
 
 
 def _interval(changes: Floats, units: float, *, clustered: bool) -> Interval:
@@ -301,9 +290,9 @@ def count_metric(quantity: Quantity, classes: tuple[str, ...]) -> Callable[[Coun
             return None
         index = classes.index(quantity.label)
         return lambda tally: BY_CLASS[metric](tally)[..., index]
-    if metric in _TOGETHER:
-        return _TOGETHER[metric]
-    name, _, average = metric.rpartition("_")
+    if metric in TOGETHER:
+        return TOGETHER[metric]
+    name, _, average = ("recall_macro" if metric == "balanced_accuracy" else metric).rpartition("_")
     if name not in AVERAGED:
         return None
     by_class = BY_CLASS[name]

@@ -194,7 +194,7 @@ class PrecisionRecallCurve:
 
 def roc_curve(scores: Floats, positive: NDArray[np.bool_]) -> RocCurve | None:
     """The ROC curve with all its points, as scikit-learn's with `drop_intermediate=False`; None for a single class."""
-    steps = _steps(scores, positive)
+    steps = called_by_score(scores, positive)
     if steps is None:
         return None
     found, called, thresholds = steps
@@ -205,15 +205,18 @@ def roc_curve(scores: Floats, positive: NDArray[np.bool_]) -> RocCurve | None:
 
 def precision_recall_curve(scores: Floats, positive: NDArray[np.bool_]) -> PrecisionRecallCurve | None:
     """The curve with one point per distinct score after (0, 1); None for a single class."""
-    steps = _steps(scores, positive)
+    steps = called_by_score(scores, positive)
     if steps is None:
         return None
     found, called, _ = steps
     return PrecisionRecallCurve(np.concatenate([[0.0], found / found[-1]]), np.concatenate([[1.0], found / called]))
 
 
-def _steps(scores: Floats, positive: NDArray[np.bool_]) -> tuple[Ints, Ints, Floats] | None:
-    """For each distinct score, descending: images of the class, and of all, with at least that score; and the score."""
+def called_by_score(scores: Floats, positive: NDArray[np.bool_]) -> tuple[Ints, Ints, Floats] | None:
+    """For each distinct score, descending: images of the class, and of all, with at least that score; and the score.
+
+    None when all images are of the class or none is.
+    """
     if positive.all() or not positive.any():
         return None
     order = np.argsort(scores)[::-1]

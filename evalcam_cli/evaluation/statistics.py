@@ -26,14 +26,17 @@ BY_CLASS = {
 AVERAGED = ("precision", "recall", "specificity", "npv", "f1")
 """Count metrics of a class that are averaged over classes as `_macro`, `_weighted` and `_micro`."""
 RANKED = ("roc_auc", "partial_roc_auc", "average_precision")
-_TOGETHER = {"accuracy": counts.accuracy, "mcc": counts.mcc, "cohen_kappa": counts.cohen_kappa}
-_MICRO = {
+TOGETHER = {
+    "accuracy": counts.accuracy,
+    "mcc": counts.mcc,
+    "cohen_kappa": counts.cohen_kappa,
     "precision_micro": counts.accuracy,
     "recall_micro": counts.accuracy,
     "f1_micro": counts.accuracy,
     "specificity_micro": counts.specificity_micro,
     "npv_micro": counts.specificity_micro,  # Σ fp = Σ fn, so the two are the same number
 }
+"""Count metrics of all classes together that are no averages over classes."""
 TOP_K = (3, 5)
 _POOLED_WEIGHTS = 2_000_000
 """Weights of pooled scores held at a time; some 20 bytes go with each."""
@@ -114,7 +117,7 @@ class Sample:
             values[f"{name}_macro"] = counts.macro(values[name])
             values[f"{name}_weighted"] = counts.weighted(values[name], tally.support)
         values["balanced_accuracy"] = values["recall_macro"]
-        values |= {name: of(tally) for name, of in (_TOGETHER | _MICRO).items()}
+        values |= {name: of(tally) for name, of in TOGETHER.items()}
         values["no_information_rate"] = counts.ratio(tally.support.max(axis=-1), tally.total)
         for top in TOP_K:
             hits = weighted_mean((facts.truth_rank < top).astype(np.float64), weights)
@@ -132,7 +135,7 @@ class Sample:
         # Sorted anew in each call: keeping the orders of 1,000 classes would cost more memory than the logits.
         found = [ranked_metrics(ranking, weights) for ranking in self.rankings()]
         by_class = {name: np.stack([getattr(one, name) for one in found], axis=1) for name in RANKED}
-        support = _sums(weights, self.predictions.targets, len(found))
+        support = sum_by_label(weights, self.predictions.targets, len(found))
         values = by_class | {
             "roc_auc_ovr_macro": counts.macro(by_class["roc_auc"]),
             "roc_auc_ovr_weighted": counts.weighted(by_class["roc_auc"], support),
@@ -176,13 +179,13 @@ def _tally(
 ) -> Counts:
     correct = predicted == targets
     return Counts(
-        _sums(weights, targets, classes),
-        _sums(weights, predicted, classes),
-        _sums(weights[:, correct], targets[correct], classes),
+        sum_by_label(weights, targets, classes),
+        sum_by_label(weights, predicted, classes),
+        sum_by_label(weights[:, correct], targets[correct], classes),
     )
 
 
-def _sums(weights: NDArray[np.int32], labels: NDArray[np.int64], k: int) -> Floats:
+def sum_by_label(weights: NDArray[np.int32], labels: NDArray[np.int64], k: int) -> Floats:
     """(B, K) sum of the weights of each class's images."""
     order = np.argsort(labels, kind="stable")
     present, starts = np.unique(labels[order], return_index=True)
