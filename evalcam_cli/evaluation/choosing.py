@@ -49,10 +49,7 @@ class Calibration:
             "before": asdict(self.before),
             "after": asdict(self.after),
             "operating_point": None if self.operating_point is None else self.operating_point.to_dict(),
-            "validation_rates": {
-                name: {key: getattr(rate, key) for key in ("estimate", "ci_low", "ci_high", "ci_method", "n")}
-                for name, rate in self.rates.items()
-            },
+            "validation_rates": {name: rate.document() for name, rate in self.rates.items()},
             "warnings": [asdict(caution) for caution in self.warnings],
         }
 

@@ -102,11 +102,11 @@ class ConformalResult:
         return {
             "rule": self.rule.document(),
             "n": self.n,
-            "coverage": asdict(self.coverage),
-            "mean_set_size": asdict(self.mean_size),
+            "coverage": self.coverage.document(),
+            "mean_set_size": self.mean_size.document(),
             "set_sizes": {str(size): count for size, count in self.sizes.items()},
             "empty_sets": self.empty,
-            "coverage_by_class": {label: asdict(one) for label, one in self.by_class.items()},
+            "coverage_by_class": {label: one.document() for label, one in self.by_class.items()},
             "warnings": [asdict(caution) for caution in self.cautions],
         }
 

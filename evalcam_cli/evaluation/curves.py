@@ -22,7 +22,19 @@ CLASS_PANELS = 10
 """Classes up to which each has a histogram of its own."""
 _GRID = np.arange(101) / 100  # divided, so that it meets rates such as 3/10 exactly
 _MAX_DRAWS = 20_000_000
+_MANY_SCORES = 5_000_000
+_POINTS = 1000
 _FEWEST = 200  # resamples, however many images there are
+
+
+def thinned(points: int, most: int) -> Ints:
+    """(at most `most`,) indices of points, evenly spread, ends included."""
+    return np.unique(np.linspace(0, points - 1, min(points, most)).round().astype(np.int64))
+
+
+def kept_points(points: int, predictions: Predictions) -> Ints:
+    """Indices of the points of a curve that a file gets: all, or 1,000 where there are over five million scores."""
+    return thinned(points, _POINTS) if predictions.logits.size > _MANY_SCORES else np.arange(points)
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,7 @@ class PredictiveValues:
 
     def document(self) -> dict[str, object]:
         """Plain values for JSON."""
-        return asdict(self)
+        return asdict(self) | {"ppv": self.ppv.document(), "npv": self.npv.document()}
 
     def rows(self) -> Iterator[tuple[object, ...]]:
         """A row for each predictive value, with the columns of `VALUES_HEADER`."""

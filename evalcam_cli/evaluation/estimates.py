@@ -25,6 +25,22 @@ class Estimate:
     classes_counted: int | None = None
     """Classes that a macro average is taken over; None for everything else."""
 
+    def document(self) -> dict[str, object]:
+        """As in every JSON file: `ci_note` and `classes_counted` only where there is something to say."""
+        document: dict[str, object] = {
+            "estimate": self.estimate,
+            "ci_low": self.ci_low,
+            "ci_high": self.ci_high,
+            "ci_method": self.ci_method,
+            "undefined_reason": self.undefined_reason,
+            "n": self.n,
+        }
+        if self.ci_note is not None:
+            document["ci_note"] = self.ci_note
+        if self.classes_counted is not None:
+            document["classes_counted"] = self.classes_counted
+        return document
+
 
 @dataclass(frozen=True)
 class Interval:

@@ -22,11 +22,10 @@ from evalcam_cli.evaluation.quantities import (
     same_name,
     why_none,
 )
-from evalcam_cli.evaluation.saved import METRICS_NAME
+from evalcam_cli.evaluation.saved import METRICS_NAME, SCHEMA_VERSION
 from evalcam_cli.files import read_json
 from evalcam_cli.text import counted, shown
 
-SCHEMA_VERSION = 1
 _TOLERANCE = 1e-12  # what rounding can do to the difference of two decimals: 0.91 - 0.01 is met by 0.9
 _REST = re.compile(
     r"(?P<quantity>[^\W\d][\w@]*(?:\[.*\])?(?:\{.*\})?(?:\.[a-z_]+)?)(?::(?P<margin>[^:\[\]]*))?", re.DOTALL

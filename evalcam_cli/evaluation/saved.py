@@ -22,8 +22,11 @@ from evalcam_cli.text import counted, csv_text, did_you_mean, listed, shown
 PREDICTIONS_NAME = "predictions.csv"
 LOGITS_NAME = "logits.npy"
 METRICS_NAME = "metrics.json"
+SCHEMA_VERSION = 1
+"""Of `metrics.json`."""
+OWN_COLUMNS = ("path", "subset", "group", "target", "predicted", "correct", "confidence")
+"""Of `predictions.csv`, before the further columns of the manifest."""
 
-_OWN_COLUMNS = ("path", "subset", "group", "target", "predicted", "correct", "confidence")
 _LOOKS_LIKE_SCORE = re.compile(r"(?i)(p|probs?|proba|probability|logits?|scores?)[ _.\-:/]+(.+)")
 _SUM_TOLERANCE = 1e-3 + 1e-9  # 0.999 as a sum of rounded numbers is 1 within 0.001
 _RANGE_TOLERANCE = 1e-6
@@ -278,7 +281,7 @@ class _Facts(NamedTuple):
 
 
 def _facts(table: _Table, classes: tuple[str, ...], scores: Sequence[str]) -> _Facts:
-    further = [name for name in table.header if name not in {*_OWN_COLUMNS, *scores}]
+    further = [name for name in table.header if name not in {*OWN_COLUMNS, *scores}]
     paths = table.column("path") or tuple(f"row {number}" for number in range(2, len(table.rows) + 2))
     targets = _targets(table, classes)
     return _Facts(targets, paths, table.column("subset"), table.column("group"), tuple(further), table.columns(further))

@@ -1,11 +1,12 @@
 """What happens when the classifier may abstain: risk against coverage, accepting the surest images first."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from evalcam_cli.evaluation.curves import thinned
 from evalcam_cli.evaluation.estimates import Estimate, Interval
 from evalcam_cli.evaluation.intervals import resampled_interval
 from evalcam_cli.evaluation.predictions import Predictions
@@ -71,11 +72,11 @@ class RiskCoverage:
         return {
             "n": self.n,
             "risk_at_full_coverage": self.full_risk,
-            "aurc": asdict(self.aurc),
+            "aurc": self.aurc.document(),
             "aurc_optimal": self.aurc_optimal,
             "aurc_random": self.full_risk,
             "excess_aurc": self.excess_aurc,
-            "augrc": asdict(self.augrc),
+            "augrc": self.augrc.document(),
             "augrc_optimal": self.augrc_optimal,
             "augrc_random": self.full_risk / 2,
             "coverage_at_risk": {f"{risk:g}": share for risk, share in self.coverage_at_risk.items()},
@@ -84,10 +85,7 @@ class RiskCoverage:
     def rows(self, limit: int | None = 1000) -> Iterator[tuple[object, ...]]:
         """A row per confidence, with the columns of `HEADER`; at most so many, evenly spread, first and last kept."""
         count = len(self.accepted)
-        places = np.arange(count)
-        if limit is not None and count > limit:
-            places = np.unique(np.linspace(0, count - 1, limit).round().astype(np.int64))
-        for place in places.tolist():
+        for place in thinned(count, limit or count).tolist():
             accepted, wrong = int(self.accepted[place]), int(self.wrong[place])
             yield (float(self.confidence[place]), accepted, accepted / self.n, wrong / accepted, wrong / self.n)
 

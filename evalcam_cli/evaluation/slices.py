@@ -61,16 +61,6 @@ class ImageSlice:
 
     def document(self) -> dict[str, object]:
         """As in `metrics.json`."""
-        numbers = {
-            name: {
-                "estimate": one.estimate,
-                "ci_low": one.ci_low,
-                "ci_high": one.ci_high,
-                "ci_method": one.ci_method,
-                "undefined_reason": one.undefined_reason,
-            }
-            for name, one in (self.metrics or {}).items()
-        }
         return {
             "column": self.column,
             "value": self.value,
@@ -79,7 +69,7 @@ class ImageSlice:
             "suppressed_reason": self.suppressed_reason,
             "p_differs_from_rest": self.p_value,
             "p_holm": self.p_holm,
-            "metrics": numbers,
+            "metrics": {name: one.document() for name, one in (self.metrics or {}).items()},
         }
 
 

@@ -68,16 +68,7 @@ def _without_document(without: WithoutLeaks) -> dict[str, object]:
     return {
         "leaked": without.leaked,
         "n": 0 if metrics is None else metrics.n,
-        "metrics": {
-            name: {
-                "estimate": one.estimate,
-                "ci_low": one.ci_low,
-                "ci_high": one.ci_high,
-                "ci_method": one.ci_method,
-                "undefined_reason": one.undefined_reason,
-            }
-            for name, one in numbers.items()
-        },
+        "metrics": {name: one.document() for name, one in numbers.items()},
     }
 
 

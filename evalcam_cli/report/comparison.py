@@ -7,9 +7,10 @@ from typing import Any
 from evalcam_cli.evaluation.comparison import Comparison, Difference, Pair
 from evalcam_cli.evaluation.non_inferiority import LEVEL, NonInferiorityResult
 from evalcam_cli.files import OutputFolder
-from evalcam_cli.report.markup import escaped
+from evalcam_cli.report.markup import escaped, table
 from evalcam_cli.report.methods import method_text
 from evalcam_cli.report.plots_comparison import plot_differences
+from evalcam_cli.report.tables import number_text
 from evalcam_cli.text import counted
 
 SCHEMA_VERSION = 1
@@ -179,8 +180,8 @@ def pair_rows(comparison: Comparison, pair: Pair) -> list[tuple[str, ...]]:
             _interval(one),
             p_text(one.p_value),
             *((p_text(one.p_holm),) if several else ()),
-            _number(one.a),
-            _number(one.b),
+            number_text(one.a),
+            number_text(one.b),
             reading(one, pair),
         )
         for one in pair.differences
@@ -241,10 +242,6 @@ def _interval(one: Difference) -> str:
     return "" if low is None or high is None else f"{signed(low)} to {signed(high)}"
 
 
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"
-
-
 # the page
 
 
@@ -253,8 +250,8 @@ def comparison_text(comparison: Comparison, gates: Sequence[NonInferiorityResult
     same = "the same images" if comparison.paired else "independent sets of images"
     parts = [
         ["# Comparison", "", f"{counted(len(comparison.models), 'model')} on {same}.", "",
-         *_table(MODELS_HEADER, model_rows(comparison))],
-        *([f"## {escaped(pair_title(comparison, pair))}", "", *_table(pair_header(comparison, pair),
+         *table(MODELS_HEADER, model_rows(comparison))],
+        *([f"## {escaped(pair_title(comparison, pair))}", "", *table(pair_header(comparison, pair),
            pair_rows(comparison, pair))] for pair in comparison.pairs),
         [cochran_text(comparison)] if comparison.cochran else [],
         ["![Differences](differences.png)"],
@@ -266,13 +263,6 @@ def comparison_text(comparison: Comparison, gates: Sequence[NonInferiorityResult
         ["## Files", "", *_files(comparison)],
     ]  # fmt: skip
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(escaped(cell) for cell in header) + " |"
-    yield "|" + " --- |" * len(header)
-    for row in rows:
-        yield "| " + " | ".join(escaped(cell) for cell in row) + " |"
 
 
 def _explanations(comparison: Comparison) -> Iterator[str]:

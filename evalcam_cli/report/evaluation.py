@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from evalcam_cli.evaluation.analyses import BEFORE
+from evalcam_cli.evaluation.curves import kept_points
 from evalcam_cli.evaluation.estimates import Estimate
 from evalcam_cli.evaluation.metrics import CLASS_METRICS, MACROS, Metrics
 from evalcam_cli.evaluation.predictions import Predictions, row_blocks
 from evalcam_cli.evaluation.ranking import roc_curve
-from evalcam_cli.evaluation.saved import LOGITS_NAME, METRICS_NAME, PREDICTIONS_NAME
+from evalcam_cli.evaluation.saved import LOGITS_NAME, METRICS_NAME, OWN_COLUMNS, PREDICTIONS_NAME, SCHEMA_VERSION
 from evalcam_cli.files import OutputFolder
 from evalcam_cli.report.analyses import analyses_document, write_analyses
 from evalcam_cli.report.contents import Report
@@ -22,15 +23,11 @@ from evalcam_cli.report.latex import latex_text
 from evalcam_cli.report.markdown import report_text
 from evalcam_cli.report.pictures import write_pictures
 
-SCHEMA_VERSION = 1
 _COUNTS = ("support", "tp", "fp", "fn", "tn")
 _TIDY_HEADER = (
     *("metric", "class", "average", "subset", "fold", "estimate", "ci_low", "ci_high", "ci_method", "n"),
     "undefined_reason",
 )
-_MANY_SCORES = 5_000_000
-_ROC_POINTS = 1000
-"""Points kept of each curve when there are more than five million scores; else all are."""
 
 
 def write_evaluation(folder: OutputFolder, report: Report) -> list[Path]:
@@ -65,10 +62,10 @@ def metrics_document(report: Report) -> dict[str, object]:
         "classes": list(metrics.classes),
         "positive": metrics.positive,
         "subset": report.subset,
-        "metrics": {name: _estimate_document(estimate) for name, estimate in metrics.overall.items()},
+        "metrics": {name: estimate.document() for name, estimate in metrics.overall.items()},
         "per_class": {
             label: {name: getattr(entry, name) for name in _COUNTS}
-            | {name: _estimate_document(estimate) for name, estimate in entry.estimates.items()}
+            | {name: estimate.document() for name, estimate in entry.estimates.items()}
             for label, entry in metrics.per_class.items()
         },
         "tests": {
@@ -109,22 +106,6 @@ def _calibration_document(report: Report) -> dict[str, object]:
         if before is None
         else {name: before.overall[name].estimate for name in BEFORE if name in before.overall},
     }
-
-
-def _estimate_document(estimate: Estimate) -> dict[str, object]:
-    document: dict[str, object] = {
-        "estimate": estimate.estimate,
-        "ci_low": estimate.ci_low,
-        "ci_high": estimate.ci_high,
-        "ci_method": estimate.ci_method,
-        "undefined_reason": estimate.undefined_reason,
-        "n": estimate.n,
-    }
-    if estimate.ci_note is not None:
-        document["ci_note"] = estimate.ci_note
-    if estimate.classes_counted is not None:
-        document["classes_counted"] = estimate.classes_counted
-    return document
 
 
 def tidy_rows(report: Report) -> Iterator[tuple[object, ...]]:
@@ -173,8 +154,7 @@ def _confusion_table(metrics: Metrics) -> tuple[list[str], list[list[object]]]:
 
 
 def _prediction_header(predictions: Predictions) -> list[str]:
-    fixed = ["path", "subset", "group", "target", "predicted", "correct", "confidence"]
-    return [*fixed, *predictions.extra_columns]
+    return [*OWN_COLUMNS, *predictions.extra_columns]
 
 
 def _prediction_rows(report: Report) -> Iterator[list[object]]:
@@ -218,10 +198,7 @@ def _roc_rows(predictions: Predictions) -> Iterator[tuple[object, ...]]:
         curve = roc_curve(scores, predictions.targets == index)
         if curve is None:
             continue
-        points = len(curve.fpr)
-        kept = np.arange(points)
-        if predictions.logits.size > _MANY_SCORES and points > _ROC_POINTS:
-            kept = np.linspace(0, points - 1, _ROC_POINTS).round().astype(np.int64)
+        kept = kept_points(len(curve.fpr), predictions)
         columns = (curve.fpr[kept].tolist(), curve.tpr[kept].tolist(), curve.thresholds[kept].tolist())
         for fpr, tpr, threshold in zip(*columns, strict=True):
             yield (label, fpr, tpr, threshold)

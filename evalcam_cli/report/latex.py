@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from evalcam_cli.evaluation.estimates import Estimate
 from evalcam_cli.evaluation.metrics import Metrics
+from evalcam_cli.report.tables import metric_text
 from evalcam_cli.text import shown
 
 CLASS_COLUMNS = ("precision", "recall", "specificity", "f1", "roc_auc")
@@ -46,7 +47,7 @@ def latex_text(metrics: Metrics) -> str:
     Reasons for `n/a` are comments after the table.
     """
     overall = [
-        (latex_escaped(_name(name, estimate, len(metrics.classes))), latex_number(estimate))
+        (latex_escaped(metric_text(name, estimate, len(metrics.classes))), latex_number(estimate))
         for name, estimate in metrics.overall.items()
     ]
     classes = [
@@ -96,11 +97,6 @@ def latex_number(estimate: Estimate) -> str:
 def _fixed(value: float) -> str:
     text = f"{value:.3f}"
     return f"${text}$" if text.startswith("-") else text
-
-
-def _name(name: str, estimate: Estimate, classes: int) -> str:
-    counted = estimate.classes_counted
-    return name if counted in (None, classes) else f"{name} ({counted} of {classes} classes)"
 
 
 def _tabular(columns: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:

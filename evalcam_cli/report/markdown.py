@@ -137,8 +137,7 @@ def _class_table(metrics: Metrics) -> Iterator[str]:
 def _matrix(metrics: Metrics) -> Iterator[str]:
     if len(metrics.classes) <= _MATRIX_CLASSES:
         rows = zip(metrics.classes, metrics.confusion.tolist(), strict=True)
-        header = ["true \\ predicted", *(escaped(label) for label in metrics.classes)]
-        yield from table(header, ([label, *map(str, row)] for label, row in rows))
+        yield from table(["true \\ predicted", *metrics.classes], ([label, *map(str, row)] for label, row in rows))
         yield ""
     yield "![Confusion matrix](confusion_matrix.png)"
 

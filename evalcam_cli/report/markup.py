@@ -13,7 +13,8 @@ def escaped(text: object) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(header) + " |"
+    """Lines of a Markdown table; every cell is shown literally."""
+    yield "| " + " | ".join(escaped(cell) for cell in header) + " |"
     yield "|" + " --- |" * len(header)
     for row in rows:
         yield "| " + " | ".join(escaped(cell) for cell in row) + " |"

@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from evalcam_cli.evaluation.curves import thinned
 from evalcam_cli.report.drawing import COLOURS, GREY, drawn_names, new_figure, own_style, png_bytes, sentence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_POINTS = 2000  # more cannot be told apart on paper
 
 
 def plot_decision_curve(
@@ -96,7 +99,7 @@ def plot_risk_coverage(
         if not len(shares):
             sentence(axes, "no risk-coverage curve: no images")
         else:
-            keep = np.unique(np.linspace(0, len(shares) - 1, min(len(shares), 2000)).round().astype(np.int64))
+            keep = thinned(len(shares), _POINTS)
             if low is not None and high is not None:
                 low, high = np.asarray(low, dtype=np.float64)[keep], np.asarray(high, dtype=np.float64)[keep]
             _band(axes, shares[keep], low, high)

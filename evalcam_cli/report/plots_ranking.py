@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from evalcam_cli.evaluation.curves import RocBand, mean_roc, roc_band
+from evalcam_cli.evaluation.curves import RocBand, kept_points, mean_roc, roc_band, thinned
 from evalcam_cli.evaluation.estimates import Estimate
 from evalcam_cli.evaluation.metrics import Metrics
 from evalcam_cli.evaluation.predictions import Predictions
@@ -30,9 +29,7 @@ BAND_HEADER = ("class", "specificity", "sensitivity", "ci_low", "ci_high", "ci_m
 CURVE_HEADER = ("class", "recall", "precision")
 _CURVES = 10
 _WORST = 5
-_POINTS = 2000
-_MANY_SCORES = 5_000_000
-_ROWS = 1000
+_POINTS = 2000  # more cannot be told apart on paper
 
 
 def roc_bands(predictions: Predictions, metrics: Metrics) -> dict[int, RocBand]:
@@ -66,8 +63,7 @@ def precision_recall_rows(predictions: Predictions, metrics: Metrics) -> Iterato
     for index in _chosen(metrics, "average_precision"):
         curve = precision_recall_curve(predictions.probability_of(index), predictions.targets == index)
         if curve:
-            points = len(curve.recall)
-            kept = _thinned(points, _ROWS if predictions.logits.size > _MANY_SCORES else points)
+            kept = kept_points(len(curve.recall), predictions)
             for recall, precision in zip(curve.recall[kept].tolist(), curve.precision[kept].tolist(), strict=True):
                 yield metrics.classes[index], recall, precision
 
@@ -92,7 +88,7 @@ def plot_roc(predictions: Predictions, metrics: Metrics, bands: dict[int, RocBan
             curve = roc_curve(predictions.probability_of(index), predictions.targets == index)
             if curve is None:
                 continue
-            keep = _thinned(len(curve.fpr))
+            keep = thinned(len(curve.fpr), _POINTS)
             text = f"{label}: AUC {_value(metrics.per_class[metrics.classes[index]].estimates['roc_auc'])}"
             axes.plot(curve.fpr[keep], curve.tpr[keep], label=text, color=colour, linestyle=dashes)
             band = (bands or {}).get(index)
@@ -117,7 +113,7 @@ def plot_precision_recall(predictions: Predictions, metrics: Metrics) -> bytes:
             if curve is None:
                 continue
             rising = np.flatnonzero(np.diff(curve.recall, prepend=-1) > 0)  # all that average precision sums up
-            keep = rising[_thinned(len(rising))]
+            keep = rising[thinned(len(rising), _POINTS)]
             text = f"{label}: average precision {_value(entry.estimates['average_precision'])}"
             recall, precision = curve.recall[keep], curve.precision[keep]
             axes.step(recall, precision, where="pre", label=text, color=colour, linestyle=dashes)
@@ -221,11 +217,6 @@ def _chosen(metrics: Metrics, name: str) -> list[int]:
         return [index for _, index in defined]
     worst = [index for _, index in sorted(defined)[:_WORST]]
     return worst if positive is None or positive in worst or values[positive] is None else [positive, *worst]
-
-
-def _thinned(points: int, most: int = _POINTS) -> NDArray[np.int64]:
-    """Indices of at most 2,000 points, ends included: more cannot be told apart on paper."""
-    return np.unique(np.linspace(0, points - 1, min(points, most)).round().astype(np.int64))
 
 
 def _value(estimate: Estimate) -> str:

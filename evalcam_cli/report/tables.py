@@ -36,7 +36,7 @@ def named_rows(
         classes: How many there are, so that an average over fewer says so.
     """
     return [
-        (_name(name, numbers[name], classes), estimate_text(numbers[name]), interval_text(numbers[name]))
+        (metric_text(name, numbers[name], classes), estimate_text(numbers[name]), interval_text(numbers[name]))
         for name in names
         if name in numbers
     ]
@@ -94,7 +94,8 @@ def interval_text(estimate: Estimate) -> str:
     )
 
 
-def _name(name: str, estimate: Estimate, classes: int | None) -> str:
+def metric_text(name: str, estimate: Estimate, classes: int | None) -> str:
+    """The name of a metric; of an average that leaves classes out with `(3 of 4 classes)`."""
     counted = estimate.classes_counted
     return name if classes is None or counted in (None, classes) else f"{name} ({counted} of {classes} classes)"
 
