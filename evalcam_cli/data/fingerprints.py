@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from evalcam_cli.data.images import MAX_ASPECT, UnreadableImage, decode, open_regular
-from evalcam_cli.data.parallel import map_files
+from evalcam_cli.data.parallel import read_each
 from evalcam_cli.progress import Progress, silent
 
 SIDE = 32
@@ -25,7 +25,6 @@ PLAIN_BELOW = 0.5
 
 _FINE, _COARSE = 0.5, 4.0  # standard deviations of the two blurs, in cells of the fingerprint
 _ORIENTATION = 0x0112
-_CRASHED = "the decoder crashed on it"
 
 Floats = NDArray[np.float32]
 
@@ -73,10 +72,7 @@ def take_fingerprints(
         jobs: Worker processes; by default one per CPU core.
     """
     job = functools.partial(fingerprint_of, max_pixels=max_pixels)
-    results = map_files(job, root, paths, task="reading images", progress=progress, jobs=jobs)
-    pairs = list(zip(paths, results, strict=True))
-    found = {path: result for path, result in pairs if isinstance(result, Fingerprint)}
-    return found, {path: result or _CRASHED for path, result in pairs if not isinstance(result, Fingerprint)}
+    return read_each(job, root, paths, progress=progress, jobs=jobs)
 
 
 def fingerprint_of(path: Path, *, max_pixels: int) -> Fingerprint | str:

@@ -9,11 +9,10 @@ from pathlib import Path
 from PIL import Image
 
 from evalcam_cli.data.images import UnreadableImage, decode, open_regular
-from evalcam_cli.data.parallel import map_files
+from evalcam_cli.data.parallel import map_files, read_each
 from evalcam_cli.progress import Progress, silent
 
 _STRIP = 1_000_000  # pixels hashed at a time, so that a large image needs no second copy
-_CRASHED = "the decoder crashed on it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +43,7 @@ def identify(
     Returns:
         The identity of each readable image and the reason for each unreadable one, by path, in the order given.
     """
-    job = partial(identity_of, max_pixels=max_pixels)
-    results = map_files(job, root, paths, task="reading images", progress=progress, jobs=jobs)
-    pairs = list(zip(paths, results, strict=True))
-    identities = {path: result for path, result in pairs if isinstance(result, Identity)}
-    return identities, {path: result or _CRASHED for path, result in pairs if not isinstance(result, Identity)}
+    return read_each(partial(identity_of, max_pixels=max_pixels), root, paths, progress=progress, jobs=jobs)
 
 
 def hash_files(

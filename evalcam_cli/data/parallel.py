@@ -69,6 +69,21 @@ def map_files(
     raise MachineError(f"{task}: worker processes keep dying; is there enough memory?")
 
 
+def read_each(
+    job: Callable[[Path], Result | str], root: Path, paths: Sequence[str], *, progress: Progress, jobs: int | None
+) -> tuple[dict[str, Result], dict[str, str]]:
+    """What a job finds in each readable image, and its reason for each unreadable one, by path, in the order given."""
+    results = map_files(job, root, paths, task="reading images", progress=progress, jobs=jobs)
+    found: dict[str, Result] = {}
+    unreadable: dict[str, str] = {}
+    for path, result in zip(paths, results, strict=True):
+        if result is None or isinstance(result, str):
+            unreadable[path] = result or "the decoder crashed on it"
+        else:
+            found[path] = result
+    return found, unreadable
+
+
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -70,7 +69,7 @@ def compute_logits(
     """
     was_training = model.training
     model.eval()
-    parts = []
+    found, done = np.zeros((0, 0), np.float32), 0
     try:
         with torch.inference_mode():
             loader = make_loader(
@@ -79,19 +78,17 @@ def compute_logits(
             for images, indices in loader:
                 logits = model(normalise(images, dataset.preprocessing, device)).float().cpu().numpy()
                 _require_finite(logits, [dataset.paths[int(index)] for index in indices])
-                parts.append(logits)
-                progress(task, min(len(dataset), len(parts) * batch_size), len(dataset))
+                if not done:
+                    found = np.empty((len(dataset), logits.shape[1]), np.float32)
+                found[done : done + len(logits)] = logits
+                done += len(logits)
+                progress(task, done, len(dataset))
     finally:
         model.train(was_training)
-    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+    return found
 
 
 def _require_finite(logits: NDArray[np.float32], paths: Sequence[str]) -> None:
     strange = [path for path, row in zip(paths, logits, strict=True) if not np.isfinite(row).all()]
     if strange:
         raise DataError(f"the model answers NaN or infinity for {listed(strange)}; its weights are not usable")
-
-
-def image_dataset(classifier: Classifier, root: Path, paths: Sequence[str], max_pixels: int) -> ImageDataset:
-    """The images as this classifier must see them."""
-    return ImageDataset(root, paths, classifier.preprocessing, max_pixels=max_pixels)

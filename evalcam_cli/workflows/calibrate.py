@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from evalcam_cli.config import RunConfig
-from evalcam_cli.data.identity import identify
 from evalcam_cli.data.samples import Sample
 from evalcam_cli.data.split_file import fingerprint, located, read_split
 from evalcam_cli.errors import DataError, UsageError
@@ -24,12 +23,12 @@ from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.evaluation.temperature import MIN_IMAGES
 from evalcam_cli.files import OutputFolder, output_folder
 from evalcam_cli.models.checkpoint import Checkpoint, Stored, load_checkpoint, save_checkpoint
-from evalcam_cli.models.device import choose_device, use_full_precision, worker_count
-from evalcam_cli.models.inference import compute_logits, image_dataset, to_classifier
+from evalcam_cli.models.device import choose_device, use_full_precision
+from evalcam_cli.models.inference import to_classifier
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.text import counted, listed, shown
-from evalcam_cli.workflows.checkpoints import BEST, checkpoint_file, fold_runs
-from evalcam_cli.workflows.intake import settle_unreadable
+from evalcam_cli.workflows.checkpoints import BEST, checkpoint_file, fold_runs, logits_of
+from evalcam_cli.workflows.intake import unchanged_images
 
 log = logging.getLogger("evalcam")
 
@@ -188,14 +187,7 @@ def _chosen(config: RunConfig, request: CalibrateRequest, run: Path, rule: Rule 
     samples = _checked(root, samples, stored.checkpoint, config, progress)
     use_full_precision()
     classifier = to_classifier(stored, choose_device(config.device), place=shown((run / BEST).absolute()))
-    logits = compute_logits(
-        classifier.model,
-        image_dataset(classifier, root, [sample.path for sample in samples], config.data.max_pixels),
-        device=classifier.device,
-        batch_size=config.evaluate.batch_size,
-        workers=worker_count(config.data.workers),
-        progress=progress,
-    )
+    logits = logits_of(classifier, root, [sample.path for sample in samples], config, progress)
     classes = stored.checkpoint.classes
     targets = np.array([classes.index(sample.label) for sample in samples], dtype=np.int64)
     calibration = calibrate_on(
@@ -234,16 +226,7 @@ def _checked(
     root: Path, samples: Sequence[Sample], checkpoint: Checkpoint, config: RunConfig, progress: Progress
 ) -> list[Sample]:
     """The images that can be read, unchanged since the split, without copies of training images."""
-    paths = [sample.path for sample in samples]
-    identities, unreadable = identify(root, paths, max_pixels=config.data.max_pixels, progress=progress)
-    settle_unreadable(unreadable, len(samples), config, None)
-    there = [sample for sample in samples if sample.path in identities]
-    changed = [s.path for s in there if s.sha256 and s.sha256 != identities[s.path].sha256]
-    if changed:
-        raise DataError(
-            f"{counted(len(changed), 'validation image')} changed since the split was made ({listed(changed)});\n"
-            "restore the images, or make a new split and train anew"
-        )
+    there, identities = unchanged_images(root, samples, config, None, progress, noun="validation image")
     learned = [s.path for s in there if identities[s.path].pixels in checkpoint.training_pixels]
     if learned:
         log.warning(

@@ -7,17 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from evalcam_cli.config import RunConfig
+from evalcam_cli.data.dataset import ImageDataset
 from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.data.split_file import read_split
 from evalcam_cli.errors import CheckpointError, DataError, UsageError
 from evalcam_cli.models.architectures import HEAD, build_model
 from evalcam_cli.models.checkpoint import Checkpoint, is_native, parse_checkpoint, read_file
-from evalcam_cli.models.device import choose_device, use_full_precision
-from evalcam_cli.models.inference import Classifier, ready, to_classifier
+from evalcam_cli.models.device import choose_device, use_full_precision, worker_count
+from evalcam_cli.models.inference import Classifier, compute_logits, ready, to_classifier
 from evalcam_cli.models.weights import fit_weights, imagenet_weights, read_weights
+from evalcam_cli.progress import Progress
 from evalcam_cli.text import counted, listed, shown
 
 log = logging.getLogger("evalcam")
@@ -110,6 +114,20 @@ def load_classifier(request: WeightsRequest, config: RunConfig) -> LoadedClassif
         run = path.parent.parent if path.parent.name == "checkpoints" else None
         return LoadedClassifier(classifier, shown(path.absolute()), run, stored.tensors_sha256)
     return _foreign(path, request, config, device)
+
+
+def logits_of(
+    classifier: Classifier, root: Path, paths: Sequence[str], config: RunConfig, progress: Progress
+) -> NDArray[np.float32]:
+    """(N, K) float32, what the classifier says about images, in their order; tells `predicting`."""
+    return compute_logits(
+        classifier.model,
+        ImageDataset(root, paths, classifier.preprocessing, max_pixels=config.data.max_pixels),
+        device=classifier.device,
+        batch_size=config.evaluate.batch_size,
+        workers=worker_count(config.data.workers),
+        progress=progress,
+    )
 
 
 def _chosen(request: WeightsRequest) -> Path | None:

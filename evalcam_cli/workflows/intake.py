@@ -84,6 +84,33 @@ def settle_unreadable(
     warn(f"{message} and are left out: {listed(unreadable)}")
 
 
+def unchanged_images(
+    root: Path,
+    samples: Sequence[Sample],
+    config: RunConfig,
+    report_beside: Path | None,
+    progress: Progress,
+    *,
+    noun: str = "image",
+) -> tuple[list[Sample], dict[str, Identity]]:
+    """The samples that can be read, all as they were when the split was made, with what they are by path.
+
+    Raises:
+        DataError: Too many are unreadable (`settle_unreadable`), or one was changed.
+    """
+    paths = [sample.path for sample in samples]
+    identities, unreadable = identify(root, paths, max_pixels=config.data.max_pixels, progress=progress)
+    settle_unreadable(unreadable, len(samples), config, report_beside)
+    there = [sample for sample in samples if sample.path in identities]
+    changed = [one.path for one in there if one.sha256 and one.sha256 != identities[one.path].sha256]
+    if changed:
+        raise DataError(
+            f"{counted(len(changed), noun)} changed since the split was made ({listed(changed)});\n"
+            "restore the images, or make a new split"
+        )
+    return there, identities
+
+
 def refuse_vanished(before: Sequence[Sample], after: Sequence[Sample], why: str) -> None:
     lost = sorted({sample.label for sample in before} - {sample.label for sample in after})
     if lost:

@@ -12,11 +12,9 @@ from evalcam_cli.data.identity import identify
 from evalcam_cli.errors import UsageError
 from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.files import refuse_inside, write_csv
-from evalcam_cli.models.device import worker_count
-from evalcam_cli.models.inference import compute_logits, image_dataset
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.text import shown
-from evalcam_cli.workflows.checkpoints import WeightsRequest, load_classifier
+from evalcam_cli.workflows.checkpoints import WeightsRequest, load_classifier, logits_of
 from evalcam_cli.workflows.intake import make_folder, settle_unreadable
 from evalcam_cli.workflows.subjects import named_images
 
@@ -63,14 +61,7 @@ def predict(
     settle_unreadable(unreadable, len(found), config, out)
     paths = [path for path in found if files[path] not in unreadable]
     classifier = loaded.classifier
-    logits = compute_logits(
-        classifier.model,
-        image_dataset(classifier, Path(), [files[path] for path in paths], config.data.max_pixels),
-        device=classifier.device,
-        batch_size=config.evaluate.batch_size,
-        workers=worker_count(config.data.workers),
-        progress=progress,
-    )
+    logits = logits_of(classifier, Path(), [files[path] for path in paths], config, progress)
     predictions = Predictions(
         classifier.classes,
         logits,

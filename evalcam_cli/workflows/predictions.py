@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from evalcam_cli.config import RunConfig
-from evalcam_cli.data.identity import Identity, identify
+from evalcam_cli.data.identity import Identity
 from evalcam_cli.data.near_duplicates import near_duplicate_paths
 from evalcam_cli.data.samples import Sample
 from evalcam_cli.data.split_file import read_split
@@ -21,7 +21,7 @@ from evalcam_cli.files import refuse_inside
 from evalcam_cli.progress import Progress
 from evalcam_cli.text import counted, listed, shown
 from evalcam_cli.workflows.ci import refuse_junit_place
-from evalcam_cli.workflows.intake import settle_unreadable
+from evalcam_cli.workflows.intake import unchanged_images
 from evalcam_cli.workflows.subjects import Subjects, choose_subjects
 
 log = logging.getLogger("evalcam")
@@ -226,9 +226,12 @@ def pool(parts: Sequence[Predictions]) -> Predictions:
 def _predict(
     config: RunConfig, request: EvaluateRequest, progress: Progress, refuse: Callable[[Sequence[str]], None]
 ) -> _Made:
-    from evalcam_cli.models.device import worker_count  # noqa: PLC0415
-    from evalcam_cli.models.inference import compute_logits, image_dataset  # noqa: PLC0415
-    from evalcam_cli.workflows.checkpoints import WeightsRequest, load_classifier, rename_classes  # noqa: PLC0415
+    from evalcam_cli.workflows.checkpoints import (  # noqa: PLC0415
+        WeightsRequest,
+        load_classifier,
+        logits_of,
+        rename_classes,
+    )
 
     loaded = load_classifier(WeightsRequest(request.ckpt, request.arch, request.classes_file), config)
     subjects = choose_subjects(
@@ -244,14 +247,7 @@ def _predict(
     labels = rename_classes([sample.label for sample in subjects.samples], request.map_class, classifier.classes)
     samples = [replace(sample, label=label) for sample, label in zip(subjects.samples, labels, strict=True)]
     samples, seen = _checked(samples, subjects.root, checkpoint.training_pixels, config, request, progress)
-    logits = compute_logits(
-        classifier.model,
-        image_dataset(classifier, subjects.root, [sample.path for sample in samples], config.data.max_pixels),
-        device=classifier.device,
-        batch_size=config.evaluate.batch_size,
-        workers=worker_count(config.data.workers),
-        progress=progress,
-    )
+    logits = logits_of(classifier, subjects.root, [sample.path for sample in samples], config, progress)
     index = {label: position for position, label in enumerate(classifier.classes)}
     predictions = Predictions(
         classifier.classes,
@@ -281,18 +277,7 @@ def _checked(
     progress: Progress,
 ) -> tuple[list[Sample], tuple[str, ...]]:  # fmt: skip
     """The samples that can be read and are unchanged since the split, and the paths of those learned from."""
-    identities, unreadable = identify(
-        root, [sample.path for sample in samples], max_pixels=config.data.max_pixels, progress=progress
-    )
-    if unreadable:
-        settle_unreadable(unreadable, len(samples), config, request.out)
-        samples = [sample for sample in samples if sample.path not in unreadable]
-    changed = [s.path for s in samples if s.sha256 and s.sha256 != identities[s.path].sha256]
-    if changed:
-        raise DataError(
-            f"{counted(len(changed), 'image')} changed since the split was made ({listed(changed)});\n"
-            "restore the images, or make a new split"
-        )
+    samples, identities = unchanged_images(root, samples, config, request.out, progress)
     return _unseen(samples, identities, trained_on, config)
 
 
