@@ -13,15 +13,17 @@ from evalcam_cli.report.step_summary import append_step_summary, gate_annotation
 from evalcam_cli.text import shown
 
 
-def refuse_junit_place(path: Path | None, inputs: Iterable[Path]) -> None:
+def refuse_junit_place(path: Path | None, inputs: Iterable[Path], out: Path | None = None) -> None:
     """Find out before the work whether `--junit` can be written.
 
     Args:
         path: As typed; None when not asked for.
         inputs: Folders that are only read.
+        out: The output folder, which need not be there yet.
 
     Raises:
-        UsageError: It is a folder, lies in an input folder, or a file is there that is no JUnit file of evalcam's.
+        UsageError: It is a folder or will be one, lies in an input folder, or a file that is no JUnit file of evalcam's
+            is there.
     """
     if path is None:
         return
@@ -32,6 +34,8 @@ def refuse_junit_place(path: Path | None, inputs: Iterable[Path]) -> None:
         if os.path.lexists(path) and not is_junit_file(path):
             raise UsageError(f"--junit {place} is there already and evalcam did not write it; move it away")
         resolved = path.resolve()
+        if out is not None and out.resolve().is_relative_to(resolved):
+            raise UsageError(f"--junit {place} is the output folder; name a file, e.g. {place}/junit.xml")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UsageError(f"--junit {place[:300]} cannot be used: {reason}") from error

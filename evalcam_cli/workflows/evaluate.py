@@ -98,7 +98,7 @@ def evaluate(config: RunConfig, request: EvaluateRequest, progress: Progress = s
     if request.ckpt is None and request.predictions is None:
         raise UsageError("nothing to evaluate: name --ckpt FILE or RUN, or --predictions FILE")
     inputs = [request.data] if request.data is not None and request.data.is_dir() else []
-    refuse_junit_place(request.junit, inputs)
+    refuse_junit_place(request.junit, inputs, request.out)
     with contextlib.ExitStack() as stack:
         folder = None
         if request.out is not None:  # first: a place that is taken is found out before the work is done

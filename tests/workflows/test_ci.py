@@ -58,6 +58,8 @@ def test_in_the_output_folder_it_belongs_to_the_run(
         ("", "is a folder; name a file"),
         ("mine.xml", "is there already and evalcam did not write it"),
         ("data/junit.xml", "lies in the data folder"),
+        ("runs/out", "is the output folder; name a file"),
+        ("runs", "is the output folder; name a file"),
         ("dangling", "is there already and evalcam did not write it"),
         ("a" * 5000, "name too long|cannot be used"),
         ("a\0b", "cannot be used"),
@@ -69,7 +71,7 @@ def test_a_bad_place_is_found_out_before_the_work(tmp_path: Path, name: str, mes
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
 
     with pytest.raises(UsageError, match=f"(?i){message}") as caught:
-        refuse_junit_place(tmp_path / name, [tmp_path / "data"])
+        refuse_junit_place(tmp_path / name, [tmp_path / "data"], tmp_path / "runs/out")
 
     assert len(str(caught.value)) < 1000
 
