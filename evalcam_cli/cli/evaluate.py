@@ -106,10 +106,14 @@ def evaluate(
     )
     if ckpt is not None and predictions is not None:
         raise UsageError("choose one of --ckpt and --predictions")
-    if predictions is not None and (split or data or map_class or arch or classes):
-        raise UsageError(
-            "--predictions are evaluated as they are: without --split, --data, --map-class, --arch, --classes"
-        )
+    if predictions is not None:
+        of_images = {
+            "--split": split, "--data": data, "--subset": subset, "--map-class": map_class, "--arch": arch,
+            "--classes": classes, "--drop-leaks": drop_leaks, "--allow-leaks": allow_leaks,
+            "--allow-unreadable": allow_unreadable is not None,
+        }  # fmt: skip
+        if given := [name for name, value in of_images.items() if value]:
+            raise UsageError(f"--predictions are evaluated as they are: without {', '.join(given)}")
     from evalcam_cli.workflows.evaluate import evaluate  # noqa: PLC0415
     from evalcam_cli.workflows.predictions import EvaluateRequest  # noqa: PLC0415
 

@@ -137,10 +137,16 @@ def ragged_predictions(here: Path, root: Path) -> list[str]:
     return ["evaluate", "--predictions", f"{here}/p.csv", "--out", f"{here}/out"]
 
 
+def options_of_images(here: Path, root: Path) -> list[str]:
+    write(here / "p.csv", "target,p:cat,p:dog\ncat,0.5,0.5\ndog,0.5,0.5\n")
+    return ["evaluate", "--predictions", f"{here}/p.csv", "--subset", "val", "--drop-leaks", "--out", f"{here}/out"]
+
+
 MISTAKES: dict[str, tuple[Plant, int, str]] = {
     # the command line
     "an unknown command": (lambda h, r: ["trian"], 2, "No such command 'trian'"),
     "an unknown option": (lambda h, r: ["split", f"{h}/data", "--foldz", "3"], 2, "No such option"),
+    "options that predictions cannot obey": (options_of_images, 2, "without --subset, --drop-leaks"),
     "data that is not there": (lambda h, r: ["split", f"{h}/dta", "--out", f"{h}/s.csv"], 2, "did you mean"),
     "no data at all": (lambda h, r: ["train", "--out", f"{h}/out"], 2, "name DATA"),
     "ratios that do not sum to one": (
