@@ -210,8 +210,10 @@ def _logits(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
     place = shown(path.absolute())
     try:
         logits = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"cannot read {place}: {error}") from error
+    except OSError as error:
+        raise DataError(f"cannot read {place}: {error.strerror or error}") from error
+    except (ValueError, EOFError) as error:  # NumPy would advise to unpickle it, which may run code
+        raise DataError(f"cannot read {place}: it is no .npy file of numbers, or not all of it is there") from error
     if not isinstance(logits, np.ndarray) or logits.dtype.kind != "f":
         raise DataError(f"{place} does not hold floating-point numbers")
     if logits.shape != shape:
