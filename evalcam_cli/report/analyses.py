@@ -175,9 +175,10 @@ def _selective_section(found: RiskCoverage) -> Iterator[str]:
 
 
 def _decision_section(found: DecisionCurve) -> Iterator[str]:
+    where = f"at the thresholds {runs}" if (runs := _runs(found)) else "at no threshold"
     yield (
-        f"Acting on p of {escaped(found.positive)} is surely better than acting on all and on none at the thresholds "
-        f"{_runs(found) or 'none'}; all are in `decision_curve.csv`."
+        f"Acting on p of {escaped(found.positive)} is surely better than acting on all and on none {where}; "
+        "all are in `decision_curve.csv`."
     )
     for caution in found.cautions:
         yield ""

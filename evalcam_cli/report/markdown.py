@@ -76,7 +76,7 @@ def _headline(report: Report) -> list[str]:
     metrics, subset = report.metrics, report.subset
     accuracy = metrics.overall["accuracy"]
     interval = f" (95 % interval {interval_text(accuracy)})" if accuracy.ci_low is not None else ""
-    where = f" of the set {escaped(subset)}" if subset else ""
+    where = f" of the set {escaped(subset)}" if subset not in ("", "all") else ""
     right = int(metrics.confusion.trace())
     lines = [
         f"**Accuracy {accuracy.estimate:.3f}**{interval}: {right:,} of {counted(metrics.n, 'image')}{where} right."

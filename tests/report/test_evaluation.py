@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from evalcam_cli.evaluation.statistics import AVERAGED
 from evalcam_cli.files import output_folder, read_csv
 from evalcam_cli.report.contents import Report
 from evalcam_cli.report.evaluation import metrics_document, write_evaluation
+from evalcam_cli.report.markdown import report_text
 from evalcam_cli.report.tables import class_table_rows, metrics_table_rows
 
 FILES = {
@@ -222,3 +224,18 @@ def test_rows_for_the_terminal_have_three_decimals_or_a_reason() -> None:
     alone = compute_metrics(Predictions(("a", "b"), np.eye(2, dtype=np.float32), np.array([0, 0]), ("", "")))
     undefined = {row[0]: row[1] for row in metrics_table_rows(alone)}
     assert undefined["roc_auc"] == "n/a (only one class has images)"
+
+
+@pytest.mark.parametrize("subset", ["all", ""])
+def test_images_without_a_set_are_not_called_one(subset: str) -> None:
+    assert "of 60 images right." in report_text(replace(report({}), subset=subset))
+
+
+def test_a_model_that_is_useful_at_no_threshold_is_said_to_be() -> None:
+    scores = np.zeros((20, 2), dtype=np.float32)
+    same = Predictions(("a", "b"), scores, np.arange(20) % 2, tuple(map(str, range(20))))
+    metrics = compute_metrics(same, bootstrap=100)
+
+    text = report_text(Report(same, metrics, analyse(same, metrics)))
+
+    assert "than acting on all and on none at no threshold;" in text
