@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.evaluation.operating_point import point_from_document
-from evalcam_cli.evaluation.predictions import Predictions
+from evalcam_cli.evaluation.predictions import Predictions, row_blocks
 from evalcam_cli.evaluation.stated import LOG_PROBABILITIES, StatedProbabilities
 from evalcam_cli.evaluation.temperature import HIGHEST, LOWEST, is_temperature
 from evalcam_cli.files import read_json
@@ -234,6 +234,16 @@ def _refuse_shuffled(table: _Table, predictions: Predictions) -> None:
     else:
         agrees = logits[np.arange(len(said)), said] == logits.max(axis=1)
     _refuse_rows(table, (said < 0) | ~agrees, f"a predicted class that {LOGITS_NAME} contradicts; the rows were moved")
+    if "confidence" in table.header:  # tells apart rows that were predicted alike
+        stated = _numbers(table, ["confidence"])[:, 0]
+        moved = np.concatenate(
+            [
+                ~np.isclose(rows[np.arange(len(rows)), said[start:stop]], stated[start:stop], rtol=0, atol=1e-6)
+                for start, stop in row_blocks(*logits.shape)
+                for rows in (predictions.rows(start, stop),)
+            ]
+        )
+        _refuse_rows(table, moved, f"a confidence that {LOGITS_NAME} contradicts; the rows were moved")
 
 
 def _refuse_classes(classes: tuple[str, ...], table: _Table) -> None:
@@ -285,6 +295,12 @@ class _Facts(NamedTuple):
 def _facts(table: _Table, classes: tuple[str, ...], scores: Sequence[str]) -> _Facts:
     further = [name for name in table.header if name not in {*OWN_COLUMNS, *scores}]
     paths = table.column("path") or tuple(f"row {number}" for number in range(2, len(table.rows) + 2))
+    twice = [path for path, times in Counter(paths).items() if path and times > 1]
+    if twice:
+        raise DataError(
+            f"{table.place} has {counted(len(twice), 'path')} in several rows ({listed(twice)}); "
+            "an image that counts twice makes intervals too narrow"
+        )
     targets = _targets(table, classes)
     return _Facts(targets, paths, table.column("subset"), table.column("group"), tuple(further), table.columns(further))
 

@@ -1,5 +1,6 @@
 """Predictions of other programs, and evalcam's own, read back."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -249,3 +250,20 @@ def test_missing_metrics_are_named(written: Path) -> None:
 
 def test_the_file_says_which_scores_it_holds(written: Path) -> None:
     assert json.loads((written / "metrics.json").read_text(encoding="utf-8"))["scores"] == "logits"
+
+
+def test_rows_that_were_predicted_alike_and_changed_places_are_noticed(written: Path) -> None:
+    path = written / "predictions.csv"
+    header, *rows = path.read_text(encoding="utf-8").splitlines()
+    named = [row["predicted"] for row in csv.DictReader([header, *rows])]
+    alike = [number for number, name in enumerate(named) if name == named[0]]
+    rows[alike[0]], rows[alike[1]] = rows[alike[1]], rows[alike[0]]
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+
+    with pytest.raises(DataError, match="a confidence that logits.npy contradicts"):
+        read_predictions(written)
+
+
+def test_an_image_in_two_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="1 path in several rows \\(x.png\\)"):
+        read_predictions(table(tmp_path, "path,target,p:a,p:b\nx.png,a,1,0\ny.png,b,0,1\nx.png,a,1,0\n"))
