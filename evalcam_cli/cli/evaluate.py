@@ -152,11 +152,13 @@ def print_evaluation(evaluation: "Evaluation") -> None:
         metrics_table_rows,
     )
 
+    folds = evaluation.analyses.folds is not None
     title = f"{evaluation.metrics.n:,} {evaluation.subset} images"
+    title += ", of all folds together; ranks and F1 are means over folds" if folds else ""
     write_table(METRICS_HEADER, metrics_table_rows(evaluation.metrics), title=title)
     write_out("")
     rows = class_table_rows(evaluation.metrics)
-    write_table(CLASS_HEADER, rows[:_CLASSES])
+    write_table(CLASS_HEADER, rows[:_CLASSES], title="Of all folds together" if folds else "")
     if len(rows) > _CLASSES:
         write_out(f"and {len(rows) - _CLASSES:,} more classes, in per_class.csv")
     _print_analyses(evaluation)

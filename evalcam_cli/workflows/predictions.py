@@ -10,6 +10,7 @@ import numpy as np
 
 from evalcam_cli.config import RunConfig
 from evalcam_cli.data.identity import Identity
+from evalcam_cli.data.leakage import LEAK_COLUMNS, PIXELS, Leak
 from evalcam_cli.data.near_duplicates import near_duplicate_paths
 from evalcam_cli.data.samples import Sample
 from evalcam_cli.data.split_file import read_split
@@ -21,7 +22,7 @@ from evalcam_cli.files import refuse_inside
 from evalcam_cli.progress import Progress
 from evalcam_cli.text import counted, listed, shown
 from evalcam_cli.workflows.ci import refuse_junit_place
-from evalcam_cli.workflows.intake import unchanged_images
+from evalcam_cli.workflows.intake import unchanged_images, write_report
 from evalcam_cli.workflows.subjects import Subjects, choose_subjects
 
 log = logging.getLogger("evalcam")
@@ -278,12 +279,13 @@ def _checked(
 ) -> tuple[list[Sample], tuple[str, ...]]:  # fmt: skip
     """The samples that can be read and are unchanged since the split, and the paths of those learned from."""
     samples, identities = unchanged_images(root, samples, config, request.out, progress)
-    return _unseen(samples, identities, trained_on, config)
+    return _unseen(samples, identities, trained_on, config, request.out)
 
 
 def _unseen(
-    samples: list[Sample], identities: dict[str, Identity], trained_on: frozenset[str], config: RunConfig
-) -> tuple[list[Sample], tuple[str, ...]]:
+    samples: list[Sample], identities: dict[str, Identity], trained_on: frozenset[str], config: RunConfig,
+    out: Path | None,
+) -> tuple[list[Sample], tuple[str, ...]]:  # fmt: skip
     """The samples to evaluate, and the paths of those among them that the model was trained on."""
     seen = tuple(sample.path for sample in samples if identities[sample.path].pixels in trained_on)
     if not seen:
@@ -302,7 +304,11 @@ def _unseen(
         if not rest:
             raise DataError(f"{what}; none is left to evaluate")
         return rest, ()
+    by_path = {sample.path: sample for sample in samples}
+    leaks = [Leak(path, by_path[path].set, by_path[path].label, PIXELS, "", "train", "") for path in sorted(seen)]
+    place = write_report(out, "leaks.csv", LEAK_COLUMNS, [leak.row() for leak in leaks])
     raise DataError(
         f"{what} ({listed(sorted(seen))});\n"
-        "use --drop-leaks to leave them out, or --allow-leaks to evaluate them all the same"
+        + (f"all are listed in {place}\n" if place else "")
+        + "use --drop-leaks to leave them out, or --allow-leaks to evaluate them all the same"
     )

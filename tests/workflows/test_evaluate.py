@@ -97,7 +97,9 @@ def test_a_set_that_is_not_there_is_never_replaced_by_another(colours: Path, tmp
 
 def test_images_that_were_learned_from_are_refused(run: Path, colours: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="28 of 40 images to evaluate are pixel copies"):
-        evaluate(config(), EvaluateRequest(ckpt=run, data=colours))
+        evaluate(config(), EvaluateRequest(ckpt=run, data=colours, out=tmp_path / "out"))
+    assert len(read_rows(tmp_path / "leaks.csv")) == 28
+    assert not (tmp_path / "out").exists()
     with pytest.raises(DataError, match="pixel copies"):
         evaluate(config(), EvaluateRequest(ckpt=run, subset="train"))
 
