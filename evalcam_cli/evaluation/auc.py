@@ -235,10 +235,18 @@ def score_limits(found: Evidence) -> tuple[Floats, Floats]:
     """
     m, n = found.images
     shrunk = scipy.special.ndtri((found.auc * m * n + 0.5) / (m * n + 1))
-    expected, alike = model_variance(shrunk, m, n), model_variance(shrunk, *found.patients)
-    votes = found.imperfect * found.variance + _VOTES * np.maximum(found.variance, alike)
-    inflation = np.maximum(1.0, (_t_quantile(found) / Z) ** 2 * votes / (found.imperfect + _VOTES) / expected)
+    expected = model_variance(shrunk, m, n)
+    inflation = np.maximum(1.0, (_t_quantile(found) / Z) ** 2 * voted_variance(found) / expected)
     return _solve(found.auc, shrunk, inflation, m, n)
+
+
+def voted_variance(found: Evidence) -> Floats:
+    """S' of `score_limits`: the variance of the data, with two votes for the model's where that is larger."""
+    m, n = found.images
+    shrunk = scipy.special.ndtri((found.auc * m * n + 0.5) / (m * n + 1))
+    alike = model_variance(shrunk, *found.patients)
+    votes = found.imperfect * found.variance + _VOTES * np.maximum(found.variance, alike)
+    return np.asarray(votes / (found.imperfect + _VOTES))
 
 
 def _t_quantile(found: Evidence) -> Floats:

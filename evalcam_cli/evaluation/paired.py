@@ -235,13 +235,21 @@ def _wald(difference: float, variance: float, freedom: float, name: str, too_few
 
 
 def compare_apart(
-    a: float, variance_a: float, b: float, variance_b: float, units: tuple[float, float], name: str
+    a: float, variance_a: float, b: float, variance_b: float, parts: Sequence[tuple[float, float]], name: str
 ) -> Tested:
     """Test equality of two numbers from independent sets of images, with Satterthwaite's degrees of freedom.
 
-    t = (B - A) / sqrt(v_a + v_b) on (v_a + v_b)² / (v_a²/(n_a - 1) + v_b²/(n_b - 1)) degrees of freedom, n the images
-    (patients) of each set; for AUCs with DeLong's variances this is pROC's unpaired test.
+    t = (B - A) / sqrt(v_a + v_b) on (Σ v_i)² / Σ v_i²/(n_i - 1) degrees of freedom.
+
+    Args:
+        a: Of the first set.
+        variance_a: Of `a`.
+        b: Of the second set.
+        variance_b: Of `b`.
+        parts: (v_i, n_i) of the variances as the data give them, and the images (patients) behind each.
+        name: Of the test.
     """
-    total = variance_a + variance_b
-    parts = sum(v**2 / (n - 1) if n > 1 else math.nan for v, n in zip((variance_a, variance_b), units, strict=True))
-    return _wald(b - a, total, total**2 / parts if parts else math.inf, name, TOO_FEW_IMAGES)
+    known = sum(v for v, _ in parts)
+    spread = sum(v**2 / (n - 1) if n > 1 else math.nan for v, n in parts)
+    freedom = known**2 / spread if spread else math.inf
+    return _wald(b - a, variance_a + variance_b, freedom, name, TOO_FEW_IMAGES)

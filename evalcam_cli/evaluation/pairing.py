@@ -193,9 +193,8 @@ def _macro_auc(a: Side, b: Side, settings: Settings) -> Tested:
         variance, size = paired.influence_variance(influence, side.predictions.group_codes)
         variances.append(variance)
         units.append(size)
-    return paired.compare_apart(
-        values[0], variances[0], values[1], variances[1], (units[0], units[1]), "delong_macro_unpaired"
-    )
+    parts = list(zip(variances, units, strict=True))
+    return paired.compare_apart(values[0], variances[0], values[1], variances[1], parts, "delong_macro_unpaired")
 
 
 def _influences(side: Side) -> list[tuple[float, Floats]]:

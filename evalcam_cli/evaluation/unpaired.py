@@ -6,7 +6,7 @@ import numpy as np
 import scipy.special
 from numpy.typing import NDArray
 
-from evalcam_cli.evaluation.auc import Placements, clustered_covariance, delong_variance
+from evalcam_cli.evaluation.auc import Placements, clustered_covariance, delong_variance, evidence, voted_variance
 from evalcam_cli.evaluation.clustered import ONE_PATIENT, clustered_limits
 from evalcam_cli.evaluation.estimates import Interval
 from evalcam_cli.evaluation.intervals import wilson
@@ -124,18 +124,39 @@ def _studentised(sums: Floats, trials: Floats, first: int) -> Floats:
 def compare_aucs_apart(
     placed: tuple[Placements | None, Placements | None],
     sides: tuple[tuple[Ints, Ints] | None, tuple[Ints, Ints] | None] = (None, None),
+    *,
+    as_proc: bool = False,
 ) -> Tested:
-    """DeLong's test of AUCs on independent sets, with Satterthwaite's degrees of freedom; equal to pROC's.
+    """A test of AUCs on independent sets by their variances, with Satterthwaite's degrees of freedom.
 
-    With patients the variances are Obuchowski's, and patients count in place of images.
+    pROC's is of DeLong's variances, and counts all images of a set as one sample. With few positives that sees
+    differences that are not there: between equal models of AUC .9 in 6.7 % of tests of 20 + 50 against 60 + 200 images.
+    Here the variances are those of the AUC's own interval (`auc.voted_variance`), and the degrees of freedom of all
+    four samples, positives and negatives of each set. With patients the variances are Obuchowski's, and patients count
+    in place of images.
+
+    Args:
+        placed: Of each set.
+        sides: Patient codes of the positives and negatives of each set.
+        as_proc: pROC's variances and degrees of freedom.
     """
     a, b = placed
     if a is None or b is None:
         return undefined(ONE_SIDED)
     found = [_variance(part, codes) for part, codes in ((a, sides[0]), (b, sides[1]))]
-    name = "delong_unpaired" if all(codes is None for codes in sides) else "obuchowski_unpaired"
+    independent = all(codes is None for codes in sides)
+    name = "delong_unpaired" if independent else "obuchowski_unpaired"
     (variance_a, units_a), (variance_b, units_b) = found
-    return compare_apart(a.auc, variance_a, b.auc, variance_b, (units_a, units_b), name)
+    parts = [(variance_a, units_a), (variance_b, units_b)]
+    if independent and not as_proc:
+        parts = [_half(side) for one in (a, b) for side in (one.positives, one.negatives)]
+        variance_a, variance_b = (float(voted_variance(evidence(one))) for one in (a, b))
+    return compare_apart(a.auc, variance_a, b.auc, variance_b, parts, name)
+
+
+def _half(side: NDArray[np.float64]) -> tuple[float, int]:
+    """Variance of the mean of one side's placements, NaN for one image, and its images."""
+    return (float(side.var(ddof=1)) / len(side) if len(side) > 1 else math.nan), len(side)
 
 
 def _variance(placed: Placements, sides: tuple[Ints, Ints] | None) -> tuple[float, int]:

@@ -11,7 +11,7 @@ _TEXTS = {
     "obuchowski": "DeLong's test with Obuchowski's variance by group (1997), Student's t",
     "delong_macro": "DeLong's test of the mean AUC over classes, from each image's influence",
     "clustered_delong_macro": "the same with the influences summed by group",
-    "delong_unpaired": "DeLong test of independent sets, Satterthwaite's degrees of freedom, as in pROC",
+    "delong_unpaired": "DeLong test of independent sets, Satterthwaite's degrees of freedom of all four samples",
     "obuchowski_unpaired": "the same with Obuchowski's variance by group",
     "delong_macro_unpaired": "the same for the mean AUC over classes",
     "image_swaps": "permutation test: the outputs of the two models are swapped for single images",

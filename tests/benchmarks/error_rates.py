@@ -424,9 +424,16 @@ def measure(design: Design, seed: int) -> float:
     return float(np.mean([p is not None and p < 0.05 for p in found]))
 
 
+def _renewed(table: list[str], rows: list[str]) -> list[str]:
+    """The table with the rows of the same tests and designs replaced."""
+    new = {row.rsplit("|", 3)[0]: row for row in rows}
+    return [new.get(row.rsplit("|", 3)[0], row) for row in table]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3000, help="data sets for a test by permutation")
+    parser.add_argument("--only", metavar="TEST", help="only the rows of this test, put in the place of the old ones")
     parser.add_argument("--quick", action="store_true", help="a tenth of the runs, only printed")
     options = parser.parse_args()
     runs = max(options.runs // 10, 100) if options.quick else options.runs
@@ -434,6 +441,8 @@ def main() -> int:
     failed, started = 0, time.monotonic()
     sys.stdout.write("\n".join(lines) + "\n")
     for seed, design in enumerate(designs(runs)):
+        if options.only not in (None, design.test):
+            continue
         rate = measure(design, seed)
         good = design.at_least <= rate <= MOST
         failed += not good
@@ -444,6 +453,8 @@ def main() -> int:
     sys.stderr.write(f"{len(lines) - 2} designs, {failed} outside the limits, {time.monotonic() - started:.0f} s\n")
     if not options.quick:
         text = DOCUMENT.read_text(encoding="utf-8")
+        if options.only:
+            lines = _renewed(text.split(START)[1].split(END)[0].strip().splitlines(), lines[2:])
         head, rest = text.split(START)
         DOCUMENT.write_text(f"{head}{START}\n{chr(10).join(lines)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
     return 1 if failed else 0

@@ -159,7 +159,7 @@ def test_unpaired_delong_is_procs(pair: str) -> None:
     second, first = pair.split("-")
     placed = stroke_patients()
 
-    found = compare_aucs_apart((placed[first], placed[second]))
+    found = compare_aucs_apart((placed[first], placed[second]), as_proc=True)
 
     assert found.statistic == pytest.approx(expected["D"], abs=1e-12)
     assert found.p_value == pytest.approx(expected["p"], abs=1e-12)

@@ -93,7 +93,7 @@ def hold_asah(group: Group) -> None:
         assert (tested.interval.low, tested.interval.high) == pytest.approx(wanted["ci"], abs=1e-12)
     for pair, wanted in group["unpaired_delong"].items():
         second, first = map(placed, pair.split("-"))
-        tested = compare_aucs_apart((first, second))
+        tested = compare_aucs_apart((first, second), as_proc=True)
         assert (tested.statistic, tested.p_value) == pytest.approx((wanted["D"], wanted["p"]), abs=1e-12)
     for name, wanted in group["partial_auc_spec_0.9_1_mcclish"].items():
         scores, positive = asah(name)
