@@ -140,4 +140,6 @@ def test_names_that_xml_forbids_are_escaped_visibly(name: str) -> None:
 def test_any_text_makes_well_formed_xml(name: str) -> None:
     undefined = GateResult(parse_gate("accuracy=0.9", "under"), False, None, name, name)
 
-    parsed(junit_bytes([undefined], measured(("cat", "dog" + name)), name))
+    suite = parsed(junit_bytes([undefined], measured(("cat", "dog" + name)), name))
+
+    assert suite.find(".//error") is not None
