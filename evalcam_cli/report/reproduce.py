@@ -12,8 +12,9 @@ line for every number and a summary; the exit code is 1 when one differs.
 * Only with `--all`, as it takes minutes: the bootstrap intervals of metrics of rank (AUC, average precision).
 * Not at all: what stands outside `metrics`, `per_class` and `tests`.
 
-A number that is null must be undefined here, too, or scikit-learn's must be one of those in `INTENDED`. This is one file,
-long as it is, because a copy of it must run alone beside each report.
+A number that is null must be undefined here, too, or scikit-learn's must be one of those in `INTENDED`.
+
+This is one file, long as it is, because a copy of it must run alone beside each report.
 """
 
 import argparse
