@@ -21,6 +21,8 @@ class Formula:
     """From A and G of one score to (N, h, w); None when the method is defined in closed form only."""
     pooled: Callable[[Tensor, Tensor], Tensor]
     """From A and slopes to (N, T, h, w)."""
+    sums_to_score: bool = False
+    """Whether a map of the closed form sums to score - bias."""
 
 
 def positive(maps: Tensor) -> Tensor:
@@ -121,9 +123,9 @@ def _positions(activations: Tensor) -> int:
 
 FORMULAS = {
     "cam": Formula(None, _cam_pooled),
-    "gradcam": Formula(grad_cam, _grad_cam_pooled),
+    "gradcam": Formula(grad_cam, _grad_cam_pooled, sums_to_score=True),
     "gradcam++": Formula(grad_cam_pp, _grad_cam_pp_pooled),
-    "hirescam": Formula(hires_cam, _grad_cam_pooled),
-    "xgradcam": Formula(x_grad_cam, _grad_cam_pooled),
+    "hirescam": Formula(hires_cam, _grad_cam_pooled, sums_to_score=True),
+    "xgradcam": Formula(x_grad_cam, _grad_cam_pooled, sums_to_score=True),
     "layercam": Formula(layer_cam, _layer_cam_pooled),
 }

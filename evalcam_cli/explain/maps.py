@@ -25,6 +25,9 @@ class Maps:
     """(N, T)"""
     maps: Tensor
     """(N, T, h, w): signed, in units of the score."""
+    gap: Tensor | None = None
+    """(N, T): by how much the sum of each map misses what it must be, where the method promises a sum: score - bias for
+    Grad-CAM at a linear head; None otherwise."""
     note: str = ""
     """What a reader should know about how they were computed."""
 
@@ -53,7 +56,9 @@ def layer_maps(
     with look(model, layers, inputs, target) as seen:
         output, scores = detached(seen.output), full(seen.scores.detach()).cpu()
         found = _apply(seen, [FORMULAS[name] for name in methods], model, layers)
-    return {name: Maps(output, scores, maps.cpu()) for name, maps in zip(methods, found, strict=True)}
+        gaps = [_gap(seen, maps, FORMULAS[name]) for name, maps in zip(methods, found, strict=True)]
+    results = [Maps(output, scores, maps.cpu(), gap) for maps, gap in zip(found, gaps, strict=True)]
+    return dict(zip(methods, results, strict=True))
 
 
 def _apply(seen: Look, formulas: Sequence[Formula], model: nn.Module, layers: Sequence[nn.Module]) -> list[Tensor]:
@@ -74,6 +79,14 @@ def _apply(seen: Look, formulas: Sequence[Formula], model: nn.Module, layers: Se
         for found, weigh in zip(by_score, dense, strict=True):
             found.append(_of_layers(weigh, kept, gradients))
     return [torch.stack(found, dim=1) for found in by_score]
+
+
+def _gap(seen: Look, maps: Tensor, formula: Formula) -> Tensor | None:
+    """Sum of the maps + bias - score, at a linear head."""
+    if seen.slopes is None or seen.combination is None or not formula.sums_to_score:
+        return None
+    bias = 0 if seen.bias is None else seen.combination.slopes(full(seen.bias)[:, None])[..., 0]
+    return (maps.sum(dim=(2, 3)) + bias - full(seen.scores.detach())).cpu()
 
 
 def _of_layers(

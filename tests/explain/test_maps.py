@@ -8,7 +8,22 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from evalcam_cli.errors import UsageError
-from evalcam_cli.explain.gradcam import LayerError, find_layer, grad_cam, positive
+from evalcam_cli.explain.formulas import FORMULAS, positive
+from evalcam_cli.explain.layers import LayerError, find_layers
+from evalcam_cli.explain.look import look
+from evalcam_cli.explain.maps import Maps, layer_maps
+from evalcam_cli.explain.targets import ClassIndices, Combination, class_scores, of_classes
+
+
+def grad_cam(
+    model: nn.Module, layer: nn.Module, images: Tensor, class_indices: ClassIndices | Callable[[Tensor], ClassIndices]
+) -> Maps:
+    """Grad-CAM of these classes, or of those that a function chooses from the logits."""
+
+    def target(logits: Tensor) -> Combination:
+        return class_scores(class_indices(logits) if callable(class_indices) else class_indices, logits)
+
+    return layer_maps(model, [layer], images, target)["gradcam"]
 
 
 class Small(nn.Module):
@@ -120,7 +135,7 @@ def test_a_signed_map_sums_to_logit_minus_bias_at_a_linear_head(resnet: nn.Modul
 
     result = grad_cam(resnet, resnet.get_submodule("layer4"), images, every_class)
 
-    contributions = result.logits - resnet.get_parameter("fc.bias").detach()
+    contributions = result.output - resnet.get_parameter("fc.bias").detach()
     torch.testing.assert_close(result.maps.sum(dim=(2, 3)), contributions, rtol=1e-5, atol=1e-5)
 
 
@@ -134,7 +149,7 @@ def test_equals_a_plain_implementation_at_any_layer(resnet: nn.Module, images: T
 
     assert (result.maps - expected).abs().max() <= 2e-5 * expected.abs().max()
     with torch.no_grad():
-        torch.testing.assert_close(result.logits, resnet(images))
+        torch.testing.assert_close(result.output, resnet(images))
 
 
 def test_equals_a_plain_implementation_to_rounding_in_double_precision(images: Tensor) -> None:
@@ -169,8 +184,9 @@ def test_classes_can_be_chosen_from_the_logits(resnet: nn.Module, images: Tensor
 
     result = grad_cam(resnet, layer, images, lambda logits: logits.topk(2).indices)
 
-    assert result.class_indices.tolist() == result.logits.topk(2).indices.tolist()
-    torch.testing.assert_close(result.maps, grad_cam(resnet, layer, images, result.class_indices.tolist()).maps)
+    best = result.output.topk(2)
+    torch.testing.assert_close(result.scores, best.values)
+    torch.testing.assert_close(result.maps, grad_cam(resnet, layer, images, best.indices.tolist()).maps)
 
 
 def test_the_model_runs_once_for_all_classes(small: Small, images: Tensor) -> None:
@@ -242,7 +258,7 @@ def test_a_model_in_training_mode_is_explained_as_it_predicts(small: Small, imag
 
     result = grad_cam(small.train(), small.layer4, images, [[0]] * 4)
 
-    torch.testing.assert_close(result, expected, rtol=0, atol=0)
+    torch.testing.assert_close((result.output, result.maps), (expected.output, expected.maps), rtol=0, atol=0)
 
 
 def test_the_model_is_left_as_it_was_when_it_raises(small: Small, images: Tensor) -> None:
@@ -293,7 +309,7 @@ def test_a_half_precision_model_has_full_precision_maps(resnet: nn.Module, image
 
     result = grad_cam(half, half.get_submodule("layer4"), images.to(dtype), [[0, 5]] * 4)
 
-    assert result.maps.dtype == result.logits.dtype == torch.float32
+    assert result.maps.dtype == result.output.dtype == torch.float32
     assert (result.maps - expected).abs().max() <= 0.1 * expected.abs().max()
 
 
@@ -301,8 +317,8 @@ def test_autocast_has_full_precision_maps(resnet: nn.Module, images: Tensor) -> 
     with torch.autocast("cpu", torch.bfloat16):
         result = grad_cam(resnet, resnet.get_submodule("layer4"), images, [[0, 5]] * 4)
 
-    assert result.maps.dtype == result.logits.dtype == torch.float32
-    contributions = (result.logits - resnet.get_parameter("fc.bias").detach())[:, [0, 5]]
+    assert result.maps.dtype == result.output.dtype == torch.float32
+    contributions = (result.output - resnet.get_parameter("fc.bias").detach())[:, [0, 5]]
     torch.testing.assert_close(result.maps.sum(dim=(2, 3)), contributions, rtol=0.05, atol=0.05)
 
 
@@ -346,28 +362,182 @@ def test_a_layer_beside_the_way_to_the_logits_is_refused(small: Small, images: T
 
     small.stem.register_forward_hook(lambda module, inputs, output: run_beside(inputs))
 
-    with pytest.raises(LayerError, match="the logits do not depend on layer 'spare'"):
+    with pytest.raises(LayerError, match="the score does not depend on layer 'spare'"):
         grad_cam(small, small.spare, images, [[0]] * 4)
 
 
 def test_the_last_stage_is_the_default_layer(resnet: nn.Module) -> None:
-    assert find_layer(resnet) == ("layer4", resnet.get_submodule("layer4"))
-    assert find_layer(resnet, "layer3.1.conv2") == ("layer3.1.conv2", resnet.get_submodule("layer3.1.conv2"))
+    assert find_layers(resnet) == ("layer4", (resnet.get_submodule("layer4"),))
+    assert find_layers(resnet, "layer3.1.conv2") == ("layer3.1.conv2", (resnet.get_submodule("layer3.1.conv2"),))
 
 
 @pytest.mark.parametrize("name", ["layer44", ""])
 def test_an_unknown_layer_is_refused(resnet: nn.Module, name: str) -> None:
     with pytest.raises(UsageError, match=f"no layer '{name}'"):
-        find_layer(resnet, name)
+        find_layers(resnet, name)
 
 
 def test_the_nearest_layer_is_proposed(resnet: nn.Module) -> None:
     with pytest.raises(UsageError, match=r"no layer 'layr4'; did you mean 'layer4'\?"):
-        find_layer(resnet, "layr4")
+        find_layers(resnet, "layr4")
 
 
 def test_a_model_without_layer4_needs_a_layer() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2))
 
     with pytest.raises(UsageError, match=r"Sequential has no layer4 to explain; choose a layer with --layer, e.g. '0'"):
-        find_layer(model)
+        find_layers(model)
+
+
+def test_several_layers_are_named_with_a_plus(resnet: nn.Module) -> None:
+    assert find_layers(resnet, "layer3+layer4")[1] == (resnet.get_submodule("layer3"), resnet.get_submodule("layer4"))
+
+    with pytest.raises(UsageError, match="named twice"):
+        find_layers(resnet, "layer3+layer3")
+
+
+@pytest.mark.parametrize("method", [name for name, formula in FORMULAS.items() if formula.dense])
+def test_the_closed_form_is_what_differentiation_gives(resnet: nn.Module, images: Tensor, method: str) -> None:
+    """Selvaraju et al. 2017, section 3.1, and its like for the other methods; the gradients are autograd's own."""
+    model, inputs = copy.deepcopy(resnet).double(), images.double()
+    class_indices = [[0, 5], [1, 4], [2, 3], [3, 3]]
+    with look(model, [model.get_submodule("layer4")], inputs, of_classes(class_indices)) as seen:
+        assert seen.slopes is not None
+        formula = FORMULAS[method].dense
+        assert formula is not None
+        expected = torch.stack([formula(seen.activations[0], *seen.gradients(place)) for place in range(2)], dim=1)
+
+    maps = layer_maps(model, [model.get_submodule("layer4")], inputs, of_classes(class_indices), [method])[method].maps
+
+    assert (maps - expected).abs().max() <= 1e-13 * expected.abs().max()
+
+
+def test_a_second_relu_is_not_taken_for_a_linear_head(images: Tensor) -> None:
+    """The logits are the same with and without it, the gradients are not: it stops them where the first gave 0."""
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer4 = nn.Sequential(nn.Conv2d(3, 6, 3, stride=4), nn.ReLU())
+            self.fc = nn.Linear(6, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = self.fc(self.layer4(images).relu().mean(dim=(2, 3)))
+            return logits
+
+    torch.manual_seed(0)
+    model = Twice().double()
+    class_indices = torch.zeros(4, 1, dtype=torch.int64)
+
+    with look(model, [model.layer4], images.double(), of_classes(class_indices)) as seen:
+        assert seen.slopes is None
+    maps = grad_cam(model, model.layer4, images.double(), class_indices).maps
+
+    torch.testing.assert_close(maps, plain_grad_cam(model, model.layer4, images.double(), class_indices))
+
+
+def test_cam_is_grad_cam_times_the_number_of_positions(resnet: nn.Module, images: Tensor) -> None:
+    """Selvaraju et al. 2017, section 3.1; Zhou et al. 2016, equation 2, whose F is here the mean."""
+    found = layer_maps(resnet, [resnet.get_submodule("layer4")], images, of_classes([[1]] * 4), ["cam", "gradcam"])
+
+    torch.testing.assert_close(found["cam"].maps, 4 * found["gradcam"].maps)
+
+
+def test_cam_needs_a_linear_head(resnet: nn.Module, images: Tensor) -> None:
+    with pytest.raises(LayerError, match="not so after layer 'layer3'"):
+        layer_maps(resnet, [resnet.get_submodule("layer3")], images, of_classes([[1]] * 4), ["cam"])
+
+
+def test_the_gap_of_the_sum_is_told_where_there_is_a_promise(resnet: nn.Module, images: Tensor) -> None:
+    at_the_head = layer_maps(
+        resnet, [resnet.get_submodule("layer4")], images, of_classes([[1, 2]] * 4), ["gradcam", "layercam"]
+    )
+    inside = layer_maps(resnet, [resnet.get_submodule("layer3")], images, of_classes([[1, 2]] * 4))
+
+    gap = at_the_head["gradcam"].gap
+    assert gap is not None
+    assert gap.shape == (4, 2)
+    assert 0 < gap.abs().max() < 1e-5
+    assert at_the_head["layercam"].gap is inside["gradcam"].gap is None
+
+
+def test_the_map_of_one_class_against_another_is_the_difference_of_their_maps(
+    resnet: nn.Module, images: Tensor
+) -> None:
+    layer = resnet.get_submodule("layer3")
+    one, other = (grad_cam(resnet, layer, images, [[index]] * 4) for index in (1, 4))
+
+    def target(logits: Tensor) -> Combination:
+        return class_scores([[1]] * 4, logits).against(class_scores([[4]] * 4, logits))
+
+    contrast = layer_maps(resnet, [layer], images, target)["gradcam"]
+
+    torch.testing.assert_close(contrast.maps, one.maps - other.maps, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(contrast.scores, one.scores - other.scores)
+
+
+def test_the_counterfactual_map_is_the_negative_of_the_map(resnet: nn.Module, images: Tensor) -> None:
+    """Selvaraju et al. 2017, section 3.3: the gradients are negated."""
+    layer = resnet.get_submodule("layer4")
+
+    negated = layer_maps(resnet, [layer], images, lambda logits: class_scores([[1]] * 4, logits).negated())["gradcam"]
+
+    torch.testing.assert_close(negated.maps, -grad_cam(resnet, layer, images, [[1]] * 4).maps)
+
+
+def test_any_scalar_of_the_output_can_be_explained(resnet: nn.Module, images: Tensor) -> None:
+    layer = resnet.get_submodule("layer4")
+
+    def log_probability(logits: Tensor) -> Tensor:
+        return logits.log_softmax(dim=1)[:, :1]
+
+    result = layer_maps(resnet, [layer], images, log_probability)["gradcam"]
+
+    maps = grad_cam(resnet, layer, images, [list(range(6))] * 4).maps
+    probabilities = result.output.softmax(dim=1)
+    expected = maps[:, 0] - torch.einsum("nk,nkhw->nhw", probabilities, maps)  # d log p_0 / d logits = e_0 - p
+    torch.testing.assert_close(result.maps[:, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (lambda output: output.sum(), r"shape \(\) instead of \(N, T\)"),
+        (lambda output: output[:2], r"shape \(2, 6\) for 4 images"),
+        (lambda output: output.argmax(dim=1, keepdim=True), "instead of"),
+        (lambda output: "score", "a str"),
+    ],
+)
+def test_a_target_without_one_row_of_scores_per_image_is_refused(
+    resnet: nn.Module, images: Tensor, target: Callable[[Tensor], Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        layer_maps(resnet, [resnet.get_submodule("layer4")], images, target)
+
+
+def test_maps_of_several_layers_are_fused_at_the_finest_resolution(resnet: nn.Module, images: Tensor) -> None:
+    layers = [resnet.get_submodule(name) for name in ("layer4", "layer3")]
+    alone = [grad_cam(resnet, layer, images, [[1]] * 4).maps for layer in layers]
+
+    fused = layer_maps(resnet, layers, images, of_classes([[1]] * 4))["gradcam"].maps
+
+    coarse, fine = (each / each.abs().amax(dim=(2, 3), keepdim=True) for each in alone)
+    enlarged = torch.nn.functional.interpolate(coarse, (4, 4), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(fused, (enlarged + fine) / 2, rtol=1e-4, atol=1e-5)
+
+
+def test_further_inputs_go_to_the_model(images: Tensor) -> None:
+    """A model that takes images and something else with a row per image."""
+
+    class Asked(Small):
+        def forward(self, images: Tensor, factors: Tensor) -> Tensor:  # type: ignore[override]
+            return super().forward(images) * factors
+
+    torch.manual_seed(0)
+    model = Asked().eval()
+    factors = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
+
+    result = layer_maps(model, [model.layer4], (images, factors), of_classes([[1]] * 4))["gradcam"]
+
+    plain = layer_maps(model, [model.layer4], (images, torch.ones(4, 1)), of_classes([[1]] * 4))["gradcam"]
+    torch.testing.assert_close(result.maps, plain.maps * factors[:, :, None, None])
