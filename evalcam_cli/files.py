@@ -23,12 +23,19 @@ def write_whole(path: Path, *data: bytes | memoryview) -> None:
     Raises:
         MachineError: The disk is full, the folder is not writable, or the system reports another fault.
     """
+    with _whole_file(path) as stream:
+        for part in data:
+            stream.write(part)
+
+
+@contextlib.contextmanager
+def _whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, which takes the path when the block ends well and is gone when it does not."""
     temporary = _temporary(path, str(os.getpid()))
     try:
         try:
             with temporary.open("xb") as stream:
-                for part in data:
-                    stream.write(part)
+                yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(path)
@@ -151,6 +158,15 @@ class OutputFolder:
         path = self.claim(name)
         write_whole(path, *data)
         return path
+
+    @contextlib.contextmanager
+    def stream(self, name: str) -> Iterator[IO[bytes]]:
+        """One file of the folder, written piece by piece in the block: whole when it ends, as before when it fails.
+
+        An `OSError` of the block is taken for one of this file.
+        """
+        with _whole_file(self.claim(name)) as stream:
+            yield stream
 
     def write_json(self, name: str, value: object) -> Path:
         return self.write(name, json_text(value).encode("utf-8", "surrogateescape"))

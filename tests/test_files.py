@@ -156,3 +156,29 @@ def test_a_long_name_that_fits_is_written(tmp_path: Path) -> None:
     write_whole(tmp_path / name, b"x")
 
     assert (tmp_path / name).read_bytes() == b"x"
+
+
+def test_a_streamed_file_appears_whole_at_the_end_of_the_block(tmp_path: Path) -> None:
+    with output_folder(tmp_path / "run") as folder:
+        with folder.stream("sub/page.html") as stream:
+            stream.write(b"first, ")
+            assert not (tmp_path / "run" / "sub" / "page.html").exists()
+            stream.write(b"second")
+        with folder.stream("sub/page.html") as stream:  # a file of one's own may be replaced
+            stream.write(b"third")
+
+    assert (tmp_path / "run" / "sub" / "page.html").read_bytes() == b"third"
+    assert [entry.name for entry in (tmp_path / "run" / "sub").iterdir()] == ["page.html"]
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_a_streamed_file_that_fails_halfway_leaves_the_old_one(tmp_path: Path, fault: BaseException) -> None:
+    with output_folder(tmp_path / "run") as folder:
+        folder.write("page.html", b"old")
+        expected = MachineError if isinstance(fault, OSError) else KeyboardInterrupt
+        with pytest.raises(expected), folder.stream("page.html") as stream:
+            stream.write(b"half")
+            raise fault
+
+    assert (tmp_path / "run" / "page.html").read_bytes() == b"old"
+    assert sorted(entry.name for entry in (tmp_path / "run").iterdir()) == [LOCK_NAME, "page.html"]
