@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 
 from evalcam_cli.errors import MachineError, UsageError
-from evalcam_cli.files import LOCK_NAME, _temporary, csv_bytes, output_folder, read_csv, write_csv, write_whole
+from evalcam_cli.files import (
+    LOCK_NAME,
+    OutputFolder,
+    _temporary,
+    csv_bytes,
+    output_folder,
+    read_csv,
+    write_csv,
+    write_whole,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,9 +185,14 @@ def test_a_streamed_file_that_fails_halfway_leaves_the_old_one(tmp_path: Path, f
     with output_folder(tmp_path / "run") as folder:
         folder.write("page.html", b"old")
         expected = MachineError if isinstance(fault, OSError) else KeyboardInterrupt
-        with pytest.raises(expected), folder.stream("page.html") as stream:
-            stream.write(b"half")
-            raise fault
+        with pytest.raises(expected):
+            _stream_half(folder, fault)
 
     assert (tmp_path / "run" / "page.html").read_bytes() == b"old"
     assert sorted(entry.name for entry in (tmp_path / "run").iterdir()) == [LOCK_NAME, "page.html"]
+
+
+def _stream_half(folder: OutputFolder, fault: BaseException) -> None:
+    with folder.stream("page.html") as stream:
+        stream.write(b"half")
+        raise fault
