@@ -16,7 +16,8 @@ from evalcam_cli.explain.levels import LEVELS
 from evalcam_cli.explain.localisation import V1_OVERLAP, V2_OVERLAPS, Floats, Localised, unpack_hits
 
 MEANINGS = {
-    "iou_50": "Share of maps whose box (15 % of the maximum, largest segment) and an object have an IoU of 0.5 or more.",
+    "iou_50": "Share of maps whose box (15 % of the maximum, largest segment) and an object have an IoU of at "
+    "least 0.5.",
     "iou_mean": "Mean IoU of that box and the object it fits best; 0 for an empty map.",
     "pixel_iou_mean": "Mean IoU of that segment and the mask, pixel by pixel; 0 for an empty map.",
     "localisation_error_top1": "Share of images whose class is not the predicted one, or whose box has an IoU below "
@@ -24,10 +25,10 @@ MEANINGS = {
     "localisation_error_top5": "The same with a class that is not among the first five.",
     "classification_error_top1": "Share of these images whose class is not the predicted one.",
     "classification_error_top5": "Share of these images whose class is not among the first five.",
-    "max_box_acc": "Share of maps whose largest contour has an IoU of 0.5 or more, at the one threshold that is best for "
-    "all maps together.",
-    "max_box_acc_v2": "The same of any contour, averaged over an IoU of 0.3, 0.5 and 0.7 or more, each at its own best "
-    "threshold.",
+    "max_box_acc": "Share of maps whose largest contour has an IoU of 0.5 or more, at the one threshold that is best "
+    "for all maps together.",
+    "max_box_acc_v2": "The same of any contour, averaged over an IoU of 0.3, 0.5 and 0.7 or more, each at its own "
+    "best threshold.",
     "pointing_game": "Share of maps whose strongest point lies less than 15 pixels from an object.",
     "pointing_game_0px": "Share of maps whose strongest point lies on an object.",
     "pointing_game_centre": "How often the centre of the image would have been less than 15 pixels from an object.",
