@@ -50,6 +50,24 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
 
 
+Method = Literal[
+    "cam", "gradcam", "gradcam++", "hirescam", "xgradcam", "layercam", "eigencam", "scorecam", "ablationcam",
+    "counterfactual", "guided-backprop", "guided-gradcam", "occlusion",
+    "gradient", "integrated-gradients", "smoothgrad",
+]  # fmt: skip
+
+
+def _as_methods(value: object) -> object:
+    """`gradcam,occlusion` means both; each once."""
+    values = value if isinstance(value, list | tuple) else [value]
+    parts = [part.strip() if isinstance(part, str) else part for one in values for part in _split(one)]
+    return tuple(dict.fromkeys(parts))
+
+
+def _split(value: object) -> list[Any]:
+    return list(value.split(",")) if isinstance(value, str) else [value]
+
+
 class DataConfig(_Section):
     path: str | None = None
     """Folder or CSV manifest with the images; the DATA argument replaces it."""
@@ -189,10 +207,25 @@ class EvaluateConfig(_Section):
 class GradCamConfig(_Section):
     classes: Texts = Field(default=("predicted",), alias="class", min_length=1)
     """Classes to explain: names, indices, `predicted`, `true`, `top:K` or `all`."""
-    method: Literal["gradcam"] = "gradcam"
-    """How the map is computed."""
+    method: Annotated[tuple[Method, ...], BeforeValidator(_as_methods)] = Field(default=("gradcam",), min_length=1)
+    """How maps are computed: one or more of the methods in docs/explanations.md."""
     layer: str | None = None
-    """Module whose activations are weighed, as named by `model.named_modules()`; by default the last stage."""
+    """Module whose activations are weighed, as named by `model.named_modules()`, by default the last stage; `a+b` fuses
+    the maps of two."""
+    against: str | None = None
+    """Class that the others are compared with: what speaks for them and not for it."""
+    norm: Literal["image", "shared", "raw"] = "image"
+    """What full colour means: a map's own maximum, the largest of the run, or `gradcam.full_colour` in every run."""
+    full_colour: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Value at full colour with `norm: raw`, in the unit of the map."""
+    flips: bool = False
+    """Average the maps of the image and its reflections: centred exactly, at four times the cost."""
+    folded: bool = False
+    """Fold batch norm into the convolutions: faster, and equal but for rounding, which is checked."""
+    maps: Literal["npy", "npz"] = "npy"
+    """One .npy per map, or one .npz per image with all of them."""
+    box_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of a map's maximum above which a place belongs to the object, for boxes and masks."""
     max_images: int | None = Field(default=None, ge=1)
     """Stop after this many images; by default all IMAGEs named, or 16 of a split, taken from each class in turn."""
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -121,6 +122,7 @@ class OutputFolder:
         self._lock = lock
         self._written = written
         self._overwrite = overwrite
+        self._claiming = threading.Lock()
 
     @property
     def is_empty(self) -> bool:
@@ -130,9 +132,15 @@ class OutputFolder:
     def claim(self, name: str) -> Path:
         """The path of a file about to be written, its folders made; a stranger's file is never replaced.
 
+        Threads may claim at the same time.
+
         Raises:
             UsageError: A file of that name is there and evalcam did not write it.
         """
+        with self._claiming:
+            return self._claim(name)
+
+    def _claim(self, name: str) -> Path:
         path = self.path / name
         if self._overwrite:
             self._overwrite = False

@@ -11,7 +11,7 @@ from evalcam_cli.cli.terminal import screen, write_json, write_out, write_table
 from evalcam_cli.text import shown
 
 if TYPE_CHECKING:
-    from evalcam_cli.workflows.gradcam import Explanation
+    from evalcam_cli.workflows.explanations import Explanation
 
 _SHOWN = 20  # rows of the table on the terminal; all are in explanations.csv
 
@@ -27,7 +27,10 @@ def gradcam(
             help="Name, index, predicted, true, top:K or all; repeatable; default predicted.",
         ),
     ] = None,
-    method: Annotated[str | None, typer.Option("--method", metavar="gradcam", help="How the map is computed.")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option("--method", metavar="METHOD,...", help="How maps are computed; several make a panel."),
+    ] = None,
     layer: Annotated[
         str | None, typer.Option("--layer", help="Module to explain, e.g. layer3; default the last stage.")
     ] = None,

@@ -1,45 +1,38 @@
 """From a classifier and images to heatmaps on the original pixels."""
 
-import contextlib
 import hashlib
-import io
 import json
 import logging
-import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass, field, fields
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from PIL import Image
-from torch import nn
-
 from evalcam_cli.config import RunConfig
-from evalcam_cli.data.dataset import normalise
-from evalcam_cli.data.identity import identify
-from evalcam_cli.data.images import load_image
+from evalcam_cli.data.images import UnreadableImage
 from evalcam_cli.errors import UsageError
-from evalcam_cli.evaluation.predictions import Predictions
-from evalcam_cli.explain.gradcam import GradCamResult, find_layer, grad_cam
-from evalcam_cli.explain.requests import ClassRequest, choose_classes, parse_class, rectangular
-from evalcam_cli.files import OutputFolder, output_folder, read_csv, read_json, refuse_inside
+from evalcam_cli.explain.layers import find_layers
+from evalcam_cli.explain.methods import METHODS, Settings
+from evalcam_cli.explain.requests import parse_class
+from evalcam_cli.files import OutputFolder, output_folder, refuse_inside
 from evalcam_cli.models.inference import Classifier
 from evalcam_cli.progress import Progress, silent
-from evalcam_cli.report.overlay import draw_overlay, peak, png_bytes
-from evalcam_cli.text import counted, file_stem, shown
-from evalcam_cli.workflows import subjects as images
+from evalcam_cli.text import counted, shown
+from evalcam_cli.workflows import explained_images as images
+from evalcam_cli.workflows import subjects
+from evalcam_cli.workflows.ahead import ahead
 from evalcam_cli.workflows.checkpoints import LoadedClassifier, WeightsRequest, load_classifier
+from evalcam_cli.workflows.explained_images import Picture, Subject
+from evalcam_cli.workflows.explaining import Explained, Explainer
+from evalcam_cli.workflows.explanations import HEADER, LEDGER, TABLE, Entry, Explanation, Ledger, cells, read_table
 from evalcam_cli.workflows.intake import settle_unreadable
+from evalcam_cli.workflows.map_files import Writing, loss_of
 
 log = logging.getLogger("evalcam")
 
-_BATCH = 16
-_TABLE, _LEDGER, _SETTINGS = "explanations.csv", "explanations.partial.jsonl", "gradcam.json"
-_SPLIT_IMAGES = 16  # of a split, unless gradcam.max_images says otherwise
+_BATCH = 16  # images per forward pass
+_GAP = 1e-4
+"""Largest miss of a sum of a map, relative to the largest logit, that counts as rounding."""
 
 
 @dataclass(frozen=True)
@@ -57,49 +50,6 @@ class GradCamRequest:
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """One row of `explanations.csv`: the map of one class on one image."""
-
-    path: str
-    label: str
-    predicted: str
-    class_name: str
-    class_index: int
-    probability: float
-    logit: float
-    method: str
-    layer: str
-    map_min: float
-    """Of the signed map at feature resolution, in logit units."""
-    map_max: float
-    empty: bool
-    """Whether nothing in the map speaks for the class."""
-    peak_x: int | None
-    """Of the strongest point, in pixels of the upright original; None in an empty map."""
-    peak_y: int | None
-    overlay: str
-    map: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"class" if key == "class_name" else key: value for key, value in asdict(self).items()}
-
-
-HEADER = tuple("class" if entry.name == "class_name" else entry.name for entry in fields(Explanation))
-
-
-@dataclass(frozen=True)
-class _Subject:
-    """One image to explain."""
-
-    file: Path
-    path: str
-    """As reported."""
-    label: str
-    stem: str
-    """Folder and stem of the output files, POSIX."""
-
-
-@dataclass(frozen=True)
 class GradCamResultFiles:
     """What an explanation run wrote."""
 
@@ -108,250 +58,163 @@ class GradCamResultFiles:
 
 
 def explain(config: RunConfig, request: GradCamRequest, progress: Progress = silent) -> GradCamResultFiles:
-    """Write an overlay and a raw map per image and class, and `explanations.csv`.
+    """Write an overlay and a raw map per image, class and method, and `explanations.csv`.
 
     Raises:
         EvalcamError: As the exit codes say; maps finished before are kept.
     """
     loaded = load_classifier(request.weights, config)
-    requests = [parse_class(text, loaded.classifier.classes) for text in config.gradcam.classes]
-    layer_name, layer = find_layer(loaded.classifier.model, config.gradcam.layer)
+    explainer, layer = _explainer(config, loaded)
     chosen = _subjects(config, request, loaded)
-    if any(one.rule == "true" for one in requests) and not all(subject.label for subject in chosen):
+    if any(one.rule == "true" for one in explainer.requests) and not all(subject.label for subject in chosen):
         raise UsageError("--class true needs labels: name a --split, or a folder with class folders inside")
+    writing = Writing(
+        loaded.classifier.classes, loaded.classifier.preprocessing, config.gradcam.method, layer, explainer.against,
+        config.gradcam.maps,
+    )  # fmt: skip
     inputs = [path for path in (*request.images, request.data) if path is not None and path.is_dir()]
     with output_folder(request.out, overwrite=request.overwrite, resume=request.resume, inputs=inputs) as folder:
-        chosen, fingerprint = _readable(chosen, config, request.out, progress)
-        settings = {
-            "classes": list(config.gradcam.classes), "method": config.gradcam.method, "layer": layer_name,
-            "checkpoint": loaded.place, "checkpoint_sha256": loaded.sha256, "images": fingerprint,
-        } | _calibration(loaded.classifier)  # fmt: skip
-        rows = _known_rows(folder, settings) if request.resume else []
-        if request.resume and (folder.path / _TABLE).exists():
-            log.info("%s is finished already: %s", shown(request.out), counted(len(rows), "map"))
-            return GradCamResultFiles(request.out, tuple(rows))
-        done = {row.path for row in rows}
-        job = _Job(config, loaded.classifier, requests, layer_name, layer, folder)
-        rest = [one for one in chosen if one.path not in done]
-        with contextlib.ExitStack() as stack:
-            ledger = None
-            for row in job.explain(rest, progress):
-                if ledger is None:  # begun only now: a layer that cannot be explained leaves nothing behind
-                    folder.write_json(_SETTINGS, settings)
-                    kept = "".join(json.dumps(astuple(one)) + "\n" for one in rows)
-                    ledger = stack.enter_context(folder.write(_LEDGER, kept.encode()).open("a", encoding="utf-8"))
-                rows.append(row)
-                ledger.write(json.dumps(astuple(row)) + "\n")
-                ledger.flush()
-        order = {one.path: position for position, one in enumerate(chosen)}
-        rows.sort(key=lambda row: order[row.path])
-        folder.write_csv(_TABLE, HEADER, [_cells(row) for row in rows])
-        (folder.path / _LEDGER).unlink(missing_ok=True)
+        settings = _settings(config, loaded, layer, chosen)
+        with Ledger(folder, settings, resume=request.resume) as ledger:
+            if request.resume and (folder.path / TABLE).exists() and not (folder.path / LEDGER).exists():
+                rows = read_table(folder.path / TABLE)
+                log.info("%s is finished already: %s", shown(request.out), counted(len(rows), "map"))
+                return GradCamResultFiles(request.out, tuple(rows))
+            job = _Job(config, explainer, writing, folder, ledger)
+            entries = job.run(chosen, progress)
+        rows = [row for entry in entries for row in entry.rows]
+        if rows:
+            folder.write_csv(TABLE, HEADER, [cells(row) for row in rows])
+        settle_unreadable(job.unreadable, len(chosen), config, request.out)
+        (folder.path / LEDGER).unlink(missing_ok=True)  # kept above: once mended, an image is explained by --resume
         return GradCamResultFiles(request.out, tuple(rows))
 
 
-def _calibration(classifier: Classifier) -> dict[str, Any]:
-    """What was chosen on validation images: rows made under another choice must not be continued."""
-    point = classifier.checkpoint.operating_point
-    chosen = {
-        "temperature": classifier.checkpoint.temperature,
+def _explainer(config: RunConfig, loaded: LoadedClassifier) -> tuple[Explainer, str]:
+    """How each batch is explained, and the name of the layer."""
+    asked, classifier = config.gradcam, loaded.classifier
+    requests = tuple(parse_class(text, classifier.classes) for text in asked.classes)
+    against = None if asked.against is None else _one_class(asked.against, classifier)
+    needs_layer = any(METHODS[name].of_layer for name in asked.method)
+    layer, layers = find_layers(classifier.model, asked.layer) if needs_layer else ("", ())
+    settings = Settings(seed=config.seed)
+    explainer = Explainer(classifier, layers, asked.method, requests, against, flips=asked.flips, settings=settings)
+    return explainer, layer
+
+
+def _one_class(text: str, classifier: Classifier) -> int:
+    request = parse_class(text, classifier.classes)
+    if request.index is None:
+        raise UsageError(f"--against {shown(text)}: name one class, by its name or its index")
+    return request.index
+
+
+def _settings(config: RunConfig, loaded: LoadedClassifier, layer: str, chosen: Sequence[Subject]) -> dict[str, Any]:
+    """What must be the same for a run to be continued."""
+    facts = [(one.path, one.label, one.stem) for one in chosen]
+    point = loaded.classifier.checkpoint.operating_point
+    return {
+        **config.gradcam.model_dump(mode="json", by_alias=True), "layer": layer, "seed": config.seed,
+        "checkpoint": loaded.place, "checkpoint_sha256": loaded.sha256,
+        "temperature": loaded.classifier.checkpoint.temperature,
         "operating_point": None if point is None else point.to_dict(),
-    }
-    return {name: value for name, value in chosen.items() if value is not None}
+        "images": hashlib.sha256(json.dumps(facts).encode()).hexdigest(),
+    }  # fmt: skip
 
 
-def _cells(row: Explanation) -> tuple[object, ...]:
-    return tuple(str(value).lower() if isinstance(value, bool) else value for value in astuple(row))
-
-
-def _readable(chosen: list[_Subject], config: RunConfig, out: Path, progress: Progress) -> tuple[list[_Subject], str]:
-    """The images that can be read, and a SHA-256 over their names and bytes."""
-    files = [str(one.file) for one in chosen]
-    identities, unreadable = identify(Path(), files, max_pixels=config.data.max_pixels, progress=progress)
-    names = {file: one.path for file, one in zip(files, chosen, strict=True)}
-    settle_unreadable({names[file]: reason for file, reason in unreadable.items()}, len(chosen), config, out)
-    kept = [one for one in chosen if str(one.file) in identities]
-    facts = [(one.path, one.label, one.stem, identities[str(one.file)].sha256) for one in kept]
-    return kept, hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def _from_cells(row: Sequence[str]) -> Explanation:
-    """The inverse of `_cells`, from texts."""
-    readers: dict[Any, Callable[[str], Any]] = {
-        int: int,
-        float: float,
-        bool: "true".__eq__,
-        int | None: lambda cell: int(cell) if cell else None,
-    }
-    values = [readers.get(entry.type, str)(cell) for entry, cell in zip(fields(Explanation), row, strict=True)]
-    return Explanation(*values)
-
-
-def _known_rows(folder: OutputFolder, settings: dict[str, Any]) -> list[Explanation]:
-    """The rows of images that an interrupted run finished."""
-    file = folder.path / _SETTINGS
-    if not file.exists():
-        return []
-    if read_json(file) != settings:
-        raise UsageError(
-            f"--resume: {shown(folder.path.absolute())} was begun with other images, classes, layer or checkpoint;\n"
-            "use the same, or another --out"
-        )
-    if (folder.path / _TABLE).exists():
-        return [_from_cells(row) for row in read_csv(folder.path / _TABLE)[1]]
-    source = folder.path / _LEDGER
-    lines = source.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if source.exists() else []
-    rows = []
-    for line in lines:
-        try:
-            rows.append(Explanation(*json.loads(line)))
-        except (ValueError, TypeError):
-            break  # cut off by the interruption
-    last = rows[-1].path if rows else None  # its other classes may be missing
-    return [row for row in rows if row.path != last]
-
-
-def _subjects(config: RunConfig, request: GradCamRequest, loaded: LoadedClassifier) -> list[_Subject]:
+def _subjects(config: RunConfig, request: GradCamRequest, loaded: LoadedClassifier) -> list[Subject]:
     limit = config.gradcam.max_images
     if request.images:
         if request.split_file or request.subset or request.data:
             raise UsageError("name IMAGEs, or --split, --data and --subset, not both")
-        named = images.named_images(request.images)
-        labels = set(loaded.classifier.classes)
-        stems = _stems([image.relative for image in named])
-        found = [
-            _Subject(image.file, str(image.path), image.label if image.label in labels else "", stem)
-            for image, stem in zip(named, stems, strict=True)
-        ]
-        return _said(found[:limit], len(found))
+        return images.named(request.images, loaded.classifier.classes, limit)
     if request.split_file is None and request.data is None and request.subset is None:
         raise UsageError("nothing to explain: name IMAGEs, --split FILE, --data DIR, or --subset test of the run")
-    subjects = images.choose_subjects(
+    found = subjects.choose_subjects(
         loaded.run, loaded.place, split_file=request.split_file, data=request.data, subset=request.subset,
         default=config.evaluate.subset,
     )  # fmt: skip
-    refuse_inside(request.out, [subjects.root])
-    samples = images.in_turn(subjects.samples, _SPLIT_IMAGES if limit is None else limit)
-    stems = _stems([sample.path for sample in samples])
-    chosen = [
-        _Subject(subjects.root / sample.path, sample.path, sample.label, stem)
-        for sample, stem in zip(samples, stems, strict=True)
-    ]
-    return _said(chosen, len(subjects.samples))
+    refuse_inside(request.out, [found.root])
+    return images.of_set(found, images.SPLIT_IMAGES if limit is None else limit)
 
 
-def _said(chosen: list[_Subject], available: int) -> list[_Subject]:
-    if len(chosen) < available:
-        log.info("explaining %d of %s (gradcam.max_images)", len(chosen), counted(available, "image"))
-    return chosen
-
-
-def _stems(paths: Sequence[str]) -> list[str]:
-    """Where each image's files go: its folder and stem; a stem taken twice keeps its suffix, then gets a number."""
-    stems = [PurePosixPath(path).with_suffix("").as_posix() for path in paths]
-    taken = Counter(stem.casefold() for stem in stems)
-    names = [path if taken[stem.casefold()] > 1 else stem for path, stem in zip(paths, stems, strict=True)]
-    seen: Counter[str] = Counter()
-    unique = []
-    for name in names:
-        seen[name.casefold()] += 1
-        number = seen[name.casefold()]
-        unique.append(name if number == 1 else f"{name}-{number}")
-    return unique
-
-
-@dataclass(frozen=True)
+@dataclass
 class _Job:
-    """What all images of one run share."""
+    """One run over all its images: read ahead, explained batch by batch, drawn behind; memory does not grow."""
 
     config: RunConfig
-    classifier: Classifier
-    requests: list[ClassRequest]
-    layer_name: str
-    layer: nn.Module
+    explainer: Explainer
+    writing: Writing
     folder: OutputFolder
+    ledger: Ledger
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Reason by path."""
 
-    def explain(self, chosen: Sequence[_Subject], progress: Progress) -> Iterator[Explanation]:
-        """Rows of all images, written batch by batch, so that memory does not grow with their number."""
-        for start in range(0, len(chosen), _BATCH):
-            batch = chosen[start : start + _BATCH]
-            yield from self._explain_batch([(one, load_image(one.file, self.config.data.max_pixels)) for one in batch])
-            progress("explaining", min(start + _BATCH, len(chosen)), len(chosen))
+    def run(self, chosen: Sequence[Subject], progress: Progress) -> list[Entry]:
+        """What is known of each image that can be read, in order, files written."""
+        known = {entry.path: entry for entry in self.ledger.known}
+        self._require_unchanged(chosen, known)
+        entries: list[Entry] = []
+        # whole batches, also where half of one is known: the last bits of a map depend on what else is in its batch
+        batches = [chosen[start : start + _BATCH] for start in range(0, len(chosen), _BATCH)]
+        pending = [batch for batch in batches if not all(one.path in known for one in batch)]
+        done = len(chosen) - sum(map(len, pending))
+        entries += [known[one.path] for batch in batches if batch not in pending for one in batch]
+        for entry in ahead(self._finish, self._explained(pending, known), threads=2, most=2 * _BATCH):
+            if entry.path not in known:
+                self.ledger.add(entry)
+            entries.append(entry)
+            done += 1
+            progress("explaining", done + len(self.unreadable), len(chosen))
+        order = {one.path: place for place, one in enumerate(chosen)}
+        return sorted(entries, key=lambda entry: order[entry.path])
 
-    def _explain_batch(self, batch: Sequence[tuple[_Subject, Image.Image]]) -> Iterator[Explanation]:
-        preprocessing = self.classifier.preprocessing
-        pixels = np.stack([preprocessing.apply(image) for _, image in batch])
-        tensor = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2), preprocessing, self.classifier.device)
-        classes = self.classifier.classes
-        targets = [classes.index(subject.label) if subject.label in classes else None for subject, _ in batch]
-        wanted: list[list[int]] = []
+    def _explained(
+        self, batches: Sequence[Sequence[Subject]], known: dict[str, Entry]
+    ) -> Iterator[tuple[Picture, Explained] | Entry]:
+        """Each image of the batches with its maps, or what is known of it."""
+        read = ahead(self._read, (one for batch in batches for one in batch), threads=2, most=2 * _BATCH)
+        for batch in batches:
+            pictures = []
+            for subject in batch:
+                picture = next(read)
+                if isinstance(picture, Picture):
+                    pictures.append(picture)
+                else:
+                    self.unreadable[subject.path] = picture
+            if not pictures:
+                continue
+            found, gap = self.explainer.explain(pictures)
+            if gap is not None and gap > _GAP:
+                log.warning("self-check: a map misses logit - bias by %.2g of the largest logit", gap)
+            for picture, each in zip(pictures, found, strict=True):
+                yield known.get(picture.subject.path) or (picture, each)
 
-        def choose(logits: torch.Tensor) -> list[list[int]]:
-            wanted.extend(choose_classes(self.requests, self._ranked(logits), targets))
-            return rectangular(wanted)
+    def _read(self, subject: Subject) -> Picture | str:
+        """The picture, or the reason why it cannot be read."""
+        try:
+            return images.read_picture(subject, self.explainer.classifier.preprocessing, self.config.data.max_pixels)
+        except UnreadableImage as error:
+            return error.reason
 
-        result = grad_cam(self.classifier.model, self.layer, tensor, choose)
-        said = self._predictions(result.logits)
-        for position, (subject, image) in enumerate(batch):
-            for column, class_index in enumerate(wanted[position]):
-                yield self._write(subject, image, result, said, (position, column, class_index))
-
-    def _predictions(self, logits: torch.Tensor) -> Predictions:
-        """What the classifier says of (N, K) logits, by its temperature and its operating point."""
-        checkpoint, n = self.classifier.checkpoint, len(logits)
-        return Predictions(
-            checkpoint.classes, logits.detach().float().cpu().numpy(), np.zeros(n, dtype=np.int64), ("",) * n,
-            temperature=checkpoint.temperature or 1.0, operating_point=checkpoint.operating_point,
+    def _finish(self, made: tuple[Picture, Explained] | Entry) -> Entry:
+        """Write an image's files."""
+        if isinstance(made, Entry):
+            return made
+        picture, found = made
+        files = self.writing.files(picture, found, draw=True)
+        for name, content in files.content.items():
+            self.folder.write(name, content)
+        probabilities = tuple(map(float, found.probabilities))
+        return Entry(
+            picture.subject.path, picture.sha256, picture.size, loss_of(picture.subject, self.writing.names, found),
+            probabilities, files.rows, {},
         )  # fmt: skip
 
-    def _ranked(self, logits: torch.Tensor) -> torch.Tensor:
-        """(N, K) scores that rank the classes: the logits, of two classes the predicted one first."""
-        said = self._predictions(logits)
-        turned = torch.from_numpy(said.predicted != said.argmax).to(logits.device)
-        return torch.where(turned[:, None], logits.flip(1), logits)  # only an operating point of two classes turns one
-
-    def _write(
-        self, subject: _Subject, image: Image.Image, result: GradCamResult, said: Predictions,
-        place: tuple[int, int, int],
-    ) -> Explanation:  # fmt: skip
-        position, column, class_index = place
-        classes = self.classifier.classes
-        logits = result.logits[position]
-        signed: NDArray[np.float32] = result.maps[position, column].numpy().astype(np.float32)
-        geometry = self.classifier.preprocessing.geometry(*image.size)
-        empty = not float(signed.max()) > 0
-        x, y = (None, None) if empty else peak(signed, geometry)
-        probability = float(said.rows(position, position + 1)[0, class_index])
-        name = _fitting(subject.stem, f".{self.config.gradcam.method}.{_class_part(classes, class_index)}")
-        caption = [f"{classes[class_index]}  p = {probability:.3f}", f"Grad-CAM, {self.layer_name}"]
-        overlay = draw_overlay(image, signed, geometry, caption_lines=caption, label=classes[class_index])
-        self.folder.write(f"{name}.png", png_bytes(overlay))
-        self.folder.write(f"{name}.npy", _npy_bytes(signed))
-        return Explanation(
-            subject.path, subject.label, classes[said.predicted[position]], classes[class_index], class_index,
-            probability, float(logits[class_index]), self.config.gradcam.method, self.layer_name, float(signed.min()),
-            float(signed.max()), empty, x, y, f"{name}.png", f"{name}.npy",
-        )  # fmt: skip
-
-
-def _fitting(stem: str, ending: str) -> str:
-    """Stem and ending as a path whose last part fits into the 255 bytes of a file name, suffix included."""
-    folder, slash, name = stem.rpartition("/")
-    room = 250 - len(os.fsencode(ending))
-    if len(os.fsencode(name)) > room:
-        cut = os.fsencode(name)[: room - 9].decode("utf-8", "ignore")
-        name = f"{cut}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
-    return f"{folder}{slash}{name}{ending}"
-
-
-def _class_part(classes: Sequence[str], class_index: int) -> str:
-    """The class in a file name, with its index where two classes would look alike."""
-    parts = [file_stem(name).casefold() for name in classes]
-    part = file_stem(classes[class_index])
-    return part if parts.count(part.casefold()) == 1 else f"{part}-{class_index}"
-
-
-def _npy_bytes(array: NDArray[np.float32]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
+    def _require_unchanged(self, chosen: Sequence[Subject], known: dict[str, Entry]) -> None:
+        for subject in chosen:
+            if subject.path in known and images.sha256_of(subject) != known[subject.path].sha256:
+                raise UsageError(
+                    f"--resume: {shown(subject.path)} has changed since it was explained; "
+                    "restore it, or use another --out"
+                )

@@ -8,8 +8,10 @@ from PIL import Image
 
 from evalcam_cli.config import RunConfig, load_config
 from evalcam_cli.errors import DataError, UsageError
+from evalcam_cli.progress import Progress
 from evalcam_cli.workflows.checkpoints import WeightsRequest
-from evalcam_cli.workflows.gradcam import HEADER, GradCamRequest, explain
+from evalcam_cli.workflows.explanations import HEADER
+from evalcam_cli.workflows.gradcam import GradCamRequest, explain
 from evalcam_cli.workflows.train import TrainRequest, train
 from tests.conftest import TINY, draw_classes, read_rows
 
@@ -90,26 +92,30 @@ def test_equal_stems_keep_their_suffix_and_equal_names_get_a_number(run: Path, t
     assert stems == ["x.png", "x.bmp", "x.png-2"]
 
 
-def test_an_interrupted_explanation_goes_on_where_it_stopped(run: Path, colours: Path, tmp_path: Path) -> None:
+def interrupt_after(count: int) -> Progress:
     def interrupt(task: str, done: int, total: int, note: str = "") -> None:
-        if task == "explaining":
+        if task == "explaining" and done >= count:
             raise KeyboardInterrupt
 
+    return interrupt
+
+
+def test_an_interrupted_explanation_goes_on_where_it_stopped(run: Path, colours: Path, tmp_path: Path) -> None:
     whole = explain(config(), request(run, tmp_path / "whole", colours))
     with pytest.raises(KeyboardInterrupt):
-        explain(config(), request(run, tmp_path / "out", colours), interrupt)
-    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.npy")}
-    assert len(finished) == 16  # one batch
+        explain(config(), request(run, tmp_path / "out", colours), interrupt_after(20))
     assert not (tmp_path / "out" / "explanations.csv").exists()
+    done = [row.map for row in whole.rows[:20]]
+    finished = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in done}
 
     result = explain(config(), request(run, tmp_path / "out", colours, resume=True))
 
     assert result.rows == whole.rows
-    kept = [path for path, time in finished.items() if path.stat().st_mtime_ns == time]
-    assert len(kept) >= 15
+    assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in done} == finished
     assert (tmp_path / "out" / "explanations.csv").read_bytes() == (
         tmp_path / "whole" / "explanations.csv"
     ).read_bytes()
+    assert not list((tmp_path / "out").glob("*.jsonl"))
 
 
 def test_a_finished_explanation_is_not_made_again(run: Path, colours: Path, tmp_path: Path) -> None:
@@ -125,20 +131,57 @@ def test_a_finished_explanation_is_not_made_again(run: Path, colours: Path, tmp_
 def test_resuming_with_other_classes_is_refused(run: Path, colours: Path, tmp_path: Path) -> None:
     explain(config(), request(run, tmp_path / "out", colours / "정상" / "000.png"))
 
-    with pytest.raises(UsageError, match="other images, classes, layer or checkpoint"):
+    with pytest.raises(UsageError, match="other images, classes, methods, layer or checkpoint"):
         explain(config("gradcam.class=all"), request(run, tmp_path / "out", colours / "정상" / "000.png", resume=True))
 
 
-def test_an_unreadable_image_is_refused_or_listed(run: Path, tmp_path: Path) -> None:
+def test_a_broken_image_is_reported_and_does_not_stop_the_rest(run: Path, tmp_path: Path) -> None:
+    data = draw_classes(tmp_path / "data", {"정상": 2})
+    (data / "정상" / "001-bad.png").write_bytes(b"no image")
+
+    with pytest.raises(DataError, match=r"bad\.png") as error:
+        explain(config(), request(run, tmp_path / "out", data))
+
+    assert error.value.exit_code == 3
+    assert len(read_rows(tmp_path / "out" / "explanations.csv")) == 2
+    assert "bad.png" in (tmp_path / "unreadable.csv").read_text()
+
+
+def test_a_broken_image_is_explained_once_it_is_mended(run: Path, tmp_path: Path) -> None:
+    data = draw_classes(tmp_path / "data", {"정상": 3})
+    whole = explain(config(), request(run, tmp_path / "whole", data)).rows
+    middle = data / "정상" / "001.png"
+    content = middle.read_bytes()
+    middle.write_bytes(b"no image")
+    with pytest.raises(DataError):
+        explain(config(), request(run, tmp_path / "out", data))
+    middle.write_bytes(content)
+
+    mended = explain(config(), request(run, tmp_path / "out", data, resume=True))
+
+    assert [(row.path, row.map, row.peak_x) for row in mended.rows] == [
+        (row.path, row.map, row.peak_x) for row in whole
+    ]
+    assert [row.logit for row in mended.rows] == pytest.approx([row.logit for row in whole], abs=1e-5)
+
+
+def test_a_broken_image_is_left_out_when_so_many_are_allowed(run: Path, tmp_path: Path) -> None:
     data = draw_classes(tmp_path / "data", {"정상": 2})
     (data / "정상" / "bad.png").write_bytes(b"no image")
 
-    with pytest.raises(DataError, match=r"bad\.png"):
-        explain(config(), request(run, tmp_path / "out", data))
+    result = explain(config("data.allow_unreadable=1"), request(run, tmp_path / "out", data))
 
-    result = explain(config("data.allow_unreadable=1"), request(run, tmp_path / "out2", data))
     assert len(result.rows) == 2
-    assert "bad.png" in (tmp_path / "unreadable.csv").read_text()
+
+
+def test_an_image_that_has_changed_is_not_continued(run: Path, tmp_path: Path) -> None:
+    data = draw_classes(tmp_path / "data", {"정상": 3})
+    with pytest.raises(KeyboardInterrupt):
+        explain(config(), request(run, tmp_path / "out", data), interrupt_after(1))
+    Image.new("RGB", (40, 40)).save(data / "정상" / "000.png")
+
+    with pytest.raises(UsageError, match=r"000\.png has changed"):
+        explain(config(), request(run, tmp_path / "out", data, resume=True))
 
 
 def test_the_true_class_of_a_single_file_is_unknown(run: Path, colours: Path, tmp_path: Path) -> None:
@@ -150,13 +193,9 @@ def test_two_interruptions_leave_no_row_twice(run: Path, colours: Path, tmp_path
     settings = config("gradcam.class=all")
     whole = explain(settings, request(run, tmp_path / "whole", colours))
 
-    def interrupt(task: str, done: int, total: int, note: str = "") -> None:
-        if task == "explaining":
-            raise KeyboardInterrupt
-
-    for _ in range(2):
+    for count in (7, 23):
         with pytest.raises(KeyboardInterrupt):
-            explain(settings, request(run, tmp_path / "out", colours, resume=True), interrupt)
+            explain(settings, request(run, tmp_path / "out", colours, resume=True), interrupt_after(count))
     result = explain(settings, request(run, tmp_path / "out", colours, resume=True))
 
     assert result.rows == whole.rows

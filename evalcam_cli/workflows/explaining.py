@@ -1,0 +1,172 @@
+"""From a batch of pictures to the maps of the classes that were asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from evalcam_cli.data.dataset import normalise
+from evalcam_cli.errors import DataError
+from evalcam_cli.evaluation.predictions import Predictions
+from evalcam_cli.explain.maps import Maps
+from evalcam_cli.explain.methods import Settings
+from evalcam_cli.explain.methods import explain as explain_by
+from evalcam_cli.explain.requests import ClassRequest, choose_classes, rectangular
+from evalcam_cli.explain.targets import Combination, Target, class_scores, require_logits
+from evalcam_cli.models.inference import Classifier
+from evalcam_cli.text import shown
+from evalcam_cli.workflows.explained_images import Picture
+
+_FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
+"""Dimensions turned round: none, left and right, top and bottom, both."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Maps of one image."""
+
+    predicted: int | None
+    """Index of the predicted class; None when the output is not a classifier's."""
+    probabilities: NDArray[np.float64]
+    """(K,); empty when the output is not a classifier's."""
+    classes: tuple[int, ...]
+    """The T classes (or scores of an own target) that are explained."""
+    scores: NDArray[np.float32]
+    """(T,) logits of these classes (or scores)."""
+    maps: dict[str, NDArray[np.float32]]
+    """(T, h, w) by method: signed."""
+    notes: dict[str, str]
+    """By method, what a reader should know."""
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """What all images of a run share."""
+
+    classifier: Classifier
+    layers: tuple[nn.Module, ...]
+    methods: tuple[str, ...]
+    requests: tuple[ClassRequest, ...] = ()
+    against: int | None = None
+    """Index of the class that the others are compared with."""
+    target: Target | None = None
+    """Own scores of the output, in place of classes."""
+    flips: bool = False
+    settings: Settings = field(default_factory=Settings)
+
+    def explain(self, batch: Sequence[Picture]) -> tuple[list[Explained], float | None]:
+        """Maps of each picture, computed together; and the self-check, by how much a sum of a map is off at most.
+
+        Raises:
+            DataError: The model answers NaN or infinity, or the output is not what was expected.
+        """
+        images = self.inputs(batch)
+        choice = _Choice(self, [self._target_of(picture) for picture in batch])
+        maps = explain_by(self.classifier.model, self.layers, images, choice, self.methods, self.settings)
+        if self.flips:
+            maps = self._with_flips(images, choice, maps)
+        any_maps = next(iter(maps.values()))
+        self._require_finite(any_maps, batch)
+        said = None if choice.wanted is None else self.predictions(any_maps.output)
+        return [self._of_image(place, choice, maps, said) for place in range(len(batch))], _largest_gap(maps)
+
+    def inputs(self, batch: Sequence[Picture]) -> Tensor:
+        """(N, 3, S, S) as the model takes them."""
+        pixels = torch.from_numpy(np.stack([picture.pixels for picture in batch])).permute(0, 3, 1, 2)
+        return normalise(pixels, self.classifier.preprocessing, self.classifier.device)
+
+    def _target_of(self, picture: Picture) -> int | None:
+        label, classes = picture.subject.label, self.classifier.classes
+        return classes.index(label) if label in classes else None
+
+    def predictions(self, logits: Tensor) -> Predictions:
+        """What the classifier says of (N, K) logits, by its temperature and its operating point."""
+        checkpoint, n = self.classifier.checkpoint, len(logits)
+        return Predictions(
+            checkpoint.classes, logits.detach().float().cpu().numpy(), np.zeros(n, dtype=np.int64), ("",) * n,
+            temperature=checkpoint.temperature or 1.0, operating_point=checkpoint.operating_point,
+        )  # fmt: skip
+
+    def ranked(self, logits: Tensor) -> Tensor:
+        """(N, K) scores that rank the classes: the logits, of two classes the predicted one first."""
+        said = self.predictions(logits)
+        turned = torch.from_numpy(said.predicted != said.argmax).to(logits.device)
+        return torch.where(turned[:, None], logits.flip(1), logits)  # only an operating point of two classes turns one
+
+    def _with_flips(self, images: Tensor, choice: "_Choice", upright: dict[str, Maps]) -> dict[str, Maps]:
+        """The mean of the maps of the image and of its three reflections, each turned back.
+
+        A network whose strides begin at the first pixel looks further up and left than the place of a cell; in a
+        reflection it looks as far down and right, so the mean stands where it belongs.
+        """
+        turned = [
+            explain_by(self.classifier.model, self.layers, images.flip(flip), choice, self.methods, self.settings)
+            for flip in _FLIPS[1:]
+        ]
+        return {
+            name: replace(each, gap=None, maps=torch.stack([each.maps, *_turned_back(turned, name)]).mean(dim=0))
+            for name, each in upright.items()
+        }
+
+    def _require_finite(self, maps: Maps, batch: Sequence[Picture]) -> None:
+        finite = torch.isfinite(maps.scores).all(dim=1)
+        if isinstance(maps.output, Tensor) and maps.output.ndim == 2:
+            finite &= torch.isfinite(maps.output).all(dim=1)
+        strange = [picture.subject.path for picture, fine in zip(batch, finite.tolist(), strict=True) if not fine]
+        if strange:
+            raise DataError(f"the model answers NaN or infinity for {shown(strange[0])}; its weights are not usable")
+
+    def _of_image(self, place: int, choice: "_Choice", maps: dict[str, Maps], said: Predictions | None) -> Explained:
+        any_maps = next(iter(maps.values()))
+        count = any_maps.scores.shape[1] if choice.wanted is None else len(choice.wanted[place])
+        classes = tuple(range(count)) if choice.wanted is None else tuple(choice.wanted[place])
+        return Explained(
+            None if said is None else int(said.predicted[place]),
+            np.zeros(0) if said is None else said.rows(place, place + 1)[0],
+            classes,
+            any_maps.scores[place, :count].float().numpy(),
+            {name: each.maps[place, :count].float().numpy() for name, each in maps.items()},
+            {name: each.note for name, each in maps.items() if each.note},
+        )
+
+
+@dataclass
+class _Choice:
+    """The target: the classes asked for, chosen once the first output of the batch is known."""
+
+    explainer: Explainer
+    targets: Sequence[int | None]
+    """(N,) of the true classes."""
+    wanted: list[list[int]] | None = field(default=None)
+    """The classes of each image."""
+
+    def __call__(self, output: Any) -> Combination | Tensor:
+        if self.explainer.target is not None:
+            return self.explainer.target(output)
+        require_logits(output)
+        if self.wanted is None:
+            scores = self.explainer.ranked(output)
+            self.wanted = choose_classes(self.explainer.requests, scores, self.targets)
+        found = class_scores(rectangular(self.wanted), output)
+        against = self.explainer.against
+        return found if against is None else found.against(_everywhere(against, found))
+
+
+def _everywhere(index: int, scores: Combination) -> Combination:
+    return Combination(((1.0, torch.full_like(scores.terms[0][1], index)),))
+
+
+def _turned_back(turned: Sequence[dict[str, Maps]], name: str) -> list[Tensor]:
+    return [maps[name].maps.flip(flip) for maps, flip in zip(turned, _FLIPS[1:], strict=True)]
+
+
+def _largest_gap(maps: dict[str, Maps]) -> float | None:
+    """Relative to the largest score of the batch; None where no method promises a sum."""
+    gaps = [
+        (float(each.gap.abs().max()), float(each.scores.abs().max())) for each in maps.values() if each.gap is not None
+    ]
+    return max((gap / largest if largest > 0 else gap for gap, largest in gaps), default=None)
