@@ -52,7 +52,7 @@ def test_a_peak_planted_in_a_cell_returns_within_that_cell(grid: int) -> None:
             assert abs(place * grid / geometry.image_size - (cell + 0.5)) <= 1
 
 
-@pytest.mark.parametrize("grid", [7, 14, 28])
+@pytest.mark.parametrize("grid", [7, 28])
 def test_a_block_of_cells_returns_within_half_a_pixel_of_its_share_of_the_original(grid: int) -> None:
     for _, geometry, rng in cases(200, seed=100 + grid):
         left, top, right, bottom = visible(geometry)
@@ -77,7 +77,7 @@ def test_a_block_of_cells_returns_within_half_a_pixel_of_its_share_of_the_origin
 
 def test_a_bright_rectangle_of_a_photograph_is_found_where_it_is() -> None:
     overlaps = []
-    for preprocessing, geometry, rng in cases(200, seed=5):
+    for preprocessing, geometry, rng in cases(60, seed=5):
         left, top, right, bottom = visible(geometry)
         width, height = (int(side * rng.uniform(0.3, 0.9)) for side in (right - left, bottom - top))
         x0 = int(rng.integers(int(np.ceil(left)), int(right) - width))
