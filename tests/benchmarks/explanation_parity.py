@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from evalcam_cli.explain.formulas import FORMULAS
 from tests.benchmarks.explanation_peers import (
     NETWORKS,
     OURS,
@@ -54,7 +55,7 @@ def compare(
     bound = BOUNDS[images.dtype]
     recorded = activations_and_gradients(model, layer, images, classes)
     for method, explain in OURS.maps.items():
-        if method == "cam" and not pooled:
+        if method not in FORMULAS or (method == "cam" and not pooled):
             continue
         ours = explain(model, layer, images, classes)
         if method == "gradcam++":

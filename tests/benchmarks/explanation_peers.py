@@ -12,17 +12,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from torchvision import models
 
 from evalcam_cli.data.preprocessing import Preprocessing
+from evalcam_cli.explain.guided import guided_backprop_attributions
 from evalcam_cli.explain.maps import layer_maps
 from evalcam_cli.explain.targets import of_classes
 from evalcam_cli.report.overlay import draw_overlay
 
+Floats = NDArray[np.float32]
+
 MapFunction = Callable[[nn.Module, nn.Module, Tensor, Sequence[int]], Tensor]
-"""From a model, a layer of it, (N, 3, H, W) images and a class for each to (N, h, w) maps."""
+"""From a model, a layer of it, (N, 3, H, W) images and a class for each to (N, h, w) maps, or (N, 3, H, W)."""
+Score = Callable[[Tensor], Tensor]
+"""From the output for one image, (K,), to a scalar."""
+OverlayFunction = Callable[[Image.Image, Floats, Preprocessing], NDArray[np.uint8]]
+"""From a photograph, the (h, w) map of what preprocessing made of it, and this, to (H, W, 3) or more rows below."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +44,21 @@ class Tool:
     """By method, before any ReLU and normalisation."""
     pictures: MapFunction
     """(N, H, W): how hot each pixel of the picture of Grad-CAM is drawn, on any scale."""
+    of_scores: Callable[[nn.Module, nn.Module, Tensor, Score], Tensor]
+    """Grad-CAM of any scalar."""
+    overlay: OverlayFunction | None = None
+    """A map over a whole photograph, where that is offered."""
 
     @property
     def title(self) -> str:
         return f"{self.name} {importlib.metadata.version(self.package)}"
 
+    @property
+    def module(self) -> str:
+        return {"grad-cam": "pytorch_grad_cam", "evalcam": "evalcam_cli"}.get(self.package, self.package)
+
     def installed(self) -> bool:
-        return importlib.util.find_spec(self.package.replace("grad-cam", "pytorch_grad_cam")) is not None
+        return importlib.util.find_spec(self.module) is not None
 
 
 def _evalcam(method: str) -> MapFunction:
@@ -63,6 +79,21 @@ def _evalcam_picture(model: nn.Module, layer: nn.Module, images: Tensor, classes
         for each in _evalcam("gradcam")(model, layer, images, classes)
     ]
     return torch.from_numpy(np.stack(drawn))
+
+
+def _evalcam_of_scores(model: nn.Module, layer: nn.Module, images: Tensor, score: Score) -> Tensor:
+    def target(output: Tensor) -> Tensor:
+        return torch.stack([score(row) for row in output])[:, None]
+
+    return layer_maps(model, [layer], images, target)["gradcam"].maps[:, 0]
+
+
+def _evalcam_overlay(photograph: Image.Image, class_map: Floats, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    return np.asarray(draw_overlay(photograph, class_map, preprocessing.geometry(*photograph.size)))
+
+
+def _evalcam_guided(model: nn.Module, layer: nn.Module, images: Tensor, classes: Sequence[int]) -> Tensor:
+    return guided_backprop_attributions(model, images, of_classes([[each] for each in classes])).values[:, 0]
 
 
 def _grad_cam(method: str) -> MapFunction:
@@ -93,6 +124,11 @@ def _grad_cam_picture(model: nn.Module, layer: nn.Module, images: Tensor, classe
         )
 
 
+def _grad_cam_of_scores(model: nn.Module, layer: nn.Module, images: Tensor, score: Score) -> Tensor:
+    with importlib.import_module("pytorch_grad_cam").GradCAM(model=model, target_layers=[layer]) as cam:
+        return torch.as_tensor(cam(input_tensor=images, targets=[score] * len(images)))
+
+
 def _grad_cam_guided(model: nn.Module, layer: nn.Module, images: Tensor, classes: Sequence[int]) -> Tensor:
     """It returns (H, W, 3) of one image, and takes one class."""
     guided = importlib.import_module("pytorch_grad_cam.guided_backprop").GuidedBackpropReLUModel(model, device="cpu")
@@ -112,6 +148,17 @@ def _torchcam(method: str, *, normalized: bool = False) -> MapFunction:
     return maps
 
 
+def _torchcam_of_scores(model: nn.Module, layer: nn.Module, images: Tensor, score: Score) -> Tensor:
+    with importlib.import_module("torchcam.methods").GradCAM(model, layer) as extractor:
+        (found,) = extractor(scores=model(images), targets=score, normalized=False)
+    return torch.as_tensor(found)
+
+
+def _torchcam_overlay(photograph: Image.Image, class_map: Floats, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+    """The map of the resized and cropped photograph, over all of the photograph."""
+    return np.asarray(importlib.import_module("torchcam.utils").overlay_mask(photograph, Image.fromarray(class_map)))
+
+
 def _captum(method: str) -> MapFunction:
     def maps(model: nn.Module, layer: nn.Module, images: Tensor, classes: Sequence[int]) -> Tensor:
         attribution = getattr(importlib.import_module("captum.attr"), method)(model, layer)
@@ -129,6 +176,14 @@ def _captum_guided(model: nn.Module, layer: nn.Module, images: Tensor, classes: 
     return found.detach()
 
 
+def _captum_of_scores(model: nn.Module, layer: nn.Module, images: Tensor, score: Score) -> Tensor:
+    def forward(batch: Tensor) -> Tensor:
+        return torch.stack([score(row) for row in model(batch)])
+
+    found: Tensor = importlib.import_module("captum.attr").LayerGradCam(forward, layer).attribute(images)
+    return found.detach()[:, 0]
+
+
 def _captum_picture(model: nn.Module, layer: nn.Module, images: Tensor, classes: Sequence[int]) -> Tensor:
     draw = importlib.import_module("captum.attr").visualization.visualize_image_attr
     found = []
@@ -140,8 +195,11 @@ def _captum_picture(model: nn.Module, layer: nn.Module, images: Tensor, classes:
 
 OURS = Tool(
     "evalcam", "evalcam",
-    {name: _evalcam(name) for name in ("cam", "gradcam", "gradcam++", "hirescam", "xgradcam", "layercam")},
-    _evalcam_picture,
+    {
+        **{name: _evalcam(name) for name in ("cam", "gradcam", "gradcam++", "hirescam", "xgradcam", "layercam")},
+        "all classes": _evalcam("gradcam"), "guided-backprop": _evalcam_guided,
+    },
+    _evalcam_picture, _evalcam_of_scores, _evalcam_overlay,
 )  # fmt: skip
 GRAD_CAM = Tool(
     "pytorch-grad-cam", "grad-cam",
@@ -149,7 +207,7 @@ GRAD_CAM = Tool(
         "gradcam": _grad_cam("GradCAM"), "gradcam++": _grad_cam("GradCAMPlusPlus"), "hirescam": _grad_cam("HiResCAM"),
         "xgradcam": _grad_cam("XGradCAM"), "layercam": _grad_cam("LayerCAM"), "guided-backprop": _grad_cam_guided,
     },
-    _grad_cam_picture,
+    _grad_cam_picture, _grad_cam_of_scores,
 )  # fmt: skip
 TORCHCAM = Tool(
     "torchcam", "torchcam",
@@ -157,7 +215,7 @@ TORCHCAM = Tool(
         "cam": _torchcam("CAM"), "gradcam": _torchcam("GradCAM"), "gradcam++": _torchcam("GradCAMpp"),
         "xgradcam": _torchcam("XGradCAM"), "layercam": _torchcam("LayerCAM"),
     },
-    _torchcam("GradCAM", normalized=True),
+    _torchcam("GradCAM", normalized=True), _torchcam_of_scores, _torchcam_overlay,
 )  # fmt: skip
 CAPTUM = Tool(
     "captum", "captum",
@@ -165,7 +223,7 @@ CAPTUM = Tool(
         "gradcam": _captum("LayerGradCam"), "hirescam": _captum("LayerGradientXActivation"),
         "guided-backprop": _captum_guided,
     },
-    _captum_picture,
+    _captum_picture, _captum_of_scores,
 )  # fmt: skip
 PEERS = (CAPTUM, TORCHCAM, GRAD_CAM)
 
