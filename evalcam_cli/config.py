@@ -218,6 +218,14 @@ class GradCamConfig(_Section):
     """What full colour means: a map's own maximum, the largest of the run, or `gradcam.full_colour` in every run."""
     full_colour: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Value at full colour with `norm: raw`, in the unit of the map."""
+    window: int | None = Field(default=None, ge=1)
+    """Side of occlusion's square, in pixels of the input; by default a fifth of the input."""
+    stride: int | None = Field(default=None, ge=1)
+    """Step of occlusion's square, in pixels of the input; by default half its side."""
+    steps: int = Field(default=32, ge=2, le=1000)
+    """Of integrated gradients."""
+    copies: int = Field(default=25, ge=1, le=1000)
+    """Noisy copies of each image for SmoothGrad."""
     flips: bool = False
     """Average the maps of the image and its reflections: centred exactly, at four times the cost."""
     folded: bool = False

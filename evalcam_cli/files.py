@@ -90,9 +90,13 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
 
     Floats are written in full (the shortest text that reads back to the same number).
     """
+    return csv_lines([header, *rows])
+
+
+def csv_lines(rows: Iterable[Sequence[object]]) -> bytes:
+    """Rows as `csv_bytes` writes them."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([csv_cell(name) for name in header])
     for row in rows:
         writer.writerow([csv_cell(cell) if isinstance(cell, str) else "" if cell is None else cell for cell in row])
     return buffer.getvalue().encode("utf-8", "surrogateescape")

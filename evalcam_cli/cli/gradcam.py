@@ -1,6 +1,5 @@
 """evalcam gradcam."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,11 +7,14 @@ import typer
 
 from evalcam_cli.cli import options
 from evalcam_cli.cli.terminal import screen, write_json, write_out, write_table
-from evalcam_cli.text import shown
+from evalcam_cli.errors import UsageError
+from evalcam_cli.text import counted, shown
 
 if TYPE_CHECKING:
-    from evalcam_cli.workflows.explanations import Explanation
+    from evalcam_cli.evaluation.estimates import Estimate
+    from evalcam_cli.workflows.gradcam import GradCamResultFiles
 
+_LOCALISATION = ("pointing_game", "pointing_game_0px", "iou_mean", "iou_50", "max_box_acc_v2", "energy")
 _SHOWN = 20  # rows of the table on the terminal; all are in explanations.csv
 
 
@@ -34,11 +36,33 @@ def gradcam(
     layer: Annotated[
         str | None, typer.Option("--layer", help="Module to explain, e.g. layer3; default the last stage.")
     ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Show what speaks for the classes and not for this one.")
+    ] = None,
+    norm: Annotated[
+        str | None,
+        typer.Option(metavar="image|shared|raw", help="What full colour means: of each map, of the run, fixed."),
+    ] = None,
     split: options.SplitFile = None,
     data: Annotated[Path | None, typer.Option("--data", help="Data set, or another copy of the split's.")] = None,
     subset: options.Subset = None,
+    mistakes: Annotated[
+        bool, typer.Option("--mistakes", help="Failure report: every misclassified image of the set on one page.")
+    ] = False,
+    all_: Annotated[bool, typer.Option("--all", help="The same with the right predictions as well.")] = False,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE|DIR", help="Known objects (boxes.csv or masks): how well do the maps find them?"),
+    ] = None,
+    find_boxes: Annotated[bool, typer.Option("--find-boxes", help="Write boxes.csv and coco.json.")] = False,
     max_images: Annotated[
         int | None, typer.Option(metavar="N", help="Stop after N images; default 16 of a split.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="FILE.py:FACTORY", help="Your own network; the file is run.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="FILE.py:FUNCTION", help="Your own score of the output; the file is run.")
     ] = None,
     out: options.OutFolder = None,
     arch: options.Arch = None,
@@ -62,6 +86,8 @@ def gradcam(
             "gradcam.class": class_,
             "gradcam.method": method,
             "gradcam.layer": layer,
+            "gradcam.against": against,
+            "gradcam.norm": norm,
             "gradcam.max_images": max_images,
             "data.allow_unreadable": allow_unreadable,
             "seed": seed,
@@ -69,6 +95,8 @@ def gradcam(
         },
     )
     options.refuse_both(resume, overwrite)
+    if mistakes and all_:
+        raise UsageError("--mistakes or --all, not both")
     from evalcam_cli.workflows.checkpoints import WeightsRequest  # noqa: PLC0415
     from evalcam_cli.workflows.gradcam import GradCamRequest, explain  # noqa: PLC0415
 
@@ -79,6 +107,11 @@ def gradcam(
         split_file=split,
         data=data,
         subset=subset,
+        model=model,
+        target=target,
+        boxes=boxes,
+        find_boxes=find_boxes,
+        report="mistakes" if mistakes else "all" if all_ else None,
         overwrite=overwrite,
         resume=resume,
     )
@@ -87,22 +120,38 @@ def gradcam(
     if json:
         write_json([row.to_dict() for row in result.rows])
         return
-    print_explanations(result.rows, result.folder)
+    print_explanations(result)
 
 
-def print_explanations(rows: "Sequence[Explanation]", folder: Path) -> None:
-    """The first overlays and where the rest is."""
+def print_explanations(result: "GradCamResultFiles") -> None:
+    """The first overlays and where the rest is; how well maps found known objects."""
+    rows = result.first(_SHOWN + 1)
     table = [
         [
             row.path,
             row.class_name,
-            f"{row.probability:.3f}",
+            "" if row.probability is None else f"{row.probability:.3f}",
             "empty" if row.empty else f"{row.peak_x}, {row.peak_y}",
             row.overlay,
         ]
         for row in rows[:_SHOWN]
     ]
-    write_table(["image", "class", "p", "peak x, y", "overlay"], table, texts=(0, 1, 4))
+    columns = ["image", "class", "p", "peak x, y", "overlay"]
+    if len({row.method for row in rows}) > 1:  # else the column would say nothing
+        columns.insert(2, "method")
+        table = [[*cells[:2], row.method, *cells[2:]] for cells, row in zip(table, rows, strict=False)]
+    write_table(columns, table, texts=(0, 1, len(columns) - 1))
     if len(rows) > _SHOWN:
-        write_out(f"and {len(rows) - _SHOWN:,} more in explanations.csv")
-    write_out(shown(folder))
+        write_out("and more in explanations.csv")
+    for method, found in result.localisation.items():
+        write_out(f"localisation of {method} over {counted(found.maps, 'map')}:")
+        numbers = [[name, *_with_interval(found.numbers[name])] for name in _LOCALISATION if name in found.numbers]
+        write_table(["number", "estimate", "95 % interval"], numbers, texts=(0,))
+    write_out(shown(result.folder))
+
+
+def _with_interval(estimate: "Estimate") -> tuple[str, str]:
+    if estimate.estimate is None:
+        return "undefined", estimate.undefined_reason or ""
+    low, high = estimate.ci_low, estimate.ci_high
+    return f"{estimate.estimate:.3f}", "" if low is None or high is None else f"{low:.3f} to {high:.3f}"

@@ -66,7 +66,7 @@ def run(
     else:
         print_evaluation(result.evaluation)
         write_out("")
-        print_explanations(result.explanations.rows, result.explanations.folder)
+        print_explanations(result.explanations)
         _print_summary(result.training, place)
     result.evaluation.require_gates()
 

@@ -1,13 +1,20 @@
 """The methods by name: what they are called, what their values mean, and maps of several of them at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from evalcam_cli.explain.ablation import ablation_cam
+from evalcam_cli.explain.eigen import eigen_cam
 from evalcam_cli.explain.formulas import FORMULAS
+from evalcam_cli.explain.guided import guided_backprop, guided_grad_cam
+from evalcam_cli.explain.layers import LayerError
 from evalcam_cli.explain.maps import Maps, layer_maps
+from evalcam_cli.explain.occlusion import occlusion
+from evalcam_cli.explain.pixel_gradients import gradient, integrated_gradients, smooth_grad
+from evalcam_cli.explain.score_cam import score_cam
 from evalcam_cli.explain.targets import Combination, Target
 from evalcam_cli.explain.untouched import Inputs
 
@@ -27,16 +34,25 @@ class Method:
     """What is known against the method, for its pictures."""
 
 
-_EDGES = "shows edges whatever the model has learned (Adebayo et al. 2018)"
+_EDGES = "shows edges, hardly what was learned (Adebayo et al. 2018)"
 _SLOPE = "logit units per input unit"
 METHODS = {
-    "cam": Method("CAM", "logit units per image"),
+    "cam": Method("CAM", "local logit units"),
     "gradcam": Method("Grad-CAM"),
     "gradcam++": Method("Grad-CAM++"),
     "hirescam": Method("HiResCAM"),
     "xgradcam": Method("XGradCAM"),
     "layercam": Method("LayerCAM"),
+    "eigencam": Method("Eigen-CAM", "activation units", caution="the same map for every class"),
+    "scorecam": Method("Score-CAM", "activation units"),
+    "ablationcam": Method("Ablation-CAM", "activation units"),
     "counterfactual": Method("counterfactual Grad-CAM"),
+    "guided-backprop": Method("guided backpropagation", _SLOPE, signed=False, of_layer=False, caution=_EDGES),
+    "guided-gradcam": Method("guided Grad-CAM", "Grad-CAM x slope", signed=False, caution=_EDGES),
+    "occlusion": Method("occlusion", of_layer=False),
+    "gradient": Method("gradient", _SLOPE, signed=False, of_layer=False),
+    "integrated-gradients": Method("integrated gradients", of_layer=False),
+    "smoothgrad": Method("SmoothGrad", _SLOPE, signed=False, of_layer=False),
 }
 
 
@@ -46,6 +62,14 @@ class Settings:
 
     seed: int = 0
     """Of SmoothGrad's noise."""
+    window: int | None = None
+    """Side of the occluding square in pixels of the input; None is a fifth of the input."""
+    stride: int | None = None
+    """Its step; None is half of it."""
+    steps: int = 32
+    """Of integrated gradients."""
+    copies: int = 25
+    """Noisy copies of an image for SmoothGrad."""
 
 
 def explain(
@@ -73,9 +97,34 @@ def explain(
     formulas = [name for name in methods if name in FORMULAS]
     found = layer_maps(model, layers, inputs, target, formulas) if formulas else {}
     for name in methods:
-        if name == "counterfactual":
-            found[name] = layer_maps(model, layers, inputs, _negated(target))["gradcam"]
+        if name not in FORMULAS:
+            found[name] = _others(model, layers, inputs, target, settings)[name]()
     return {name: found[name] for name in methods}
+
+
+def _others(
+    model: nn.Module, layers: Sequence[nn.Module], inputs: Inputs, target: Target, settings: Settings
+) -> dict[str, Callable[[], Maps]]:
+    """The methods that need more than one forward pass, or another one."""
+    call = (model, inputs, target)
+    return {
+        "counterfactual": lambda: layer_maps(model, layers, inputs, _negated(target))["gradcam"],
+        "eigencam": lambda: eigen_cam(model, _single(layers, "Eigen-CAM"), inputs, target),
+        "scorecam": lambda: score_cam(model, _single(layers, "Score-CAM"), inputs, target),
+        "ablationcam": lambda: ablation_cam(model, _single(layers, "Ablation-CAM"), inputs, target),
+        "guided-backprop": lambda: guided_backprop(*call),
+        "guided-gradcam": lambda: guided_grad_cam(*call, layers=layers),
+        "occlusion": lambda: occlusion(*call, window=settings.window, stride=settings.stride),
+        "gradient": lambda: gradient(*call),
+        "integrated-gradients": lambda: integrated_gradients(*call, steps=settings.steps),
+        "smoothgrad": lambda: smooth_grad(*call, copies=settings.copies, seed=settings.seed),
+    }
+
+
+def _single(layers: Sequence[nn.Module], title: str) -> nn.Module:
+    if len(layers) > 1:
+        raise LayerError(f"{title} explains one layer; name one with --layer, without +")
+    return layers[0]
 
 
 def _negated(target: Target) -> Target:

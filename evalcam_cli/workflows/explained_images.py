@@ -32,6 +32,8 @@ class Subject:
     file: Path
     path: str
     """As reported."""
+    relative: str
+    """To the data root, or to the folder named; POSIX."""
     label: str
     """Of the true class; empty when unknown."""
     stem: str
@@ -43,7 +45,7 @@ def named(arguments: Sequence[Path], classes: Sequence[str], limit: int | None) 
     found = images.named_images(arguments)
     stems = _stems([image.relative for image in found])
     chosen = [
-        Subject(image.file, str(image.path), image.label if image.label in classes else "", stem)
+        Subject(image.file, str(image.path), image.relative, image.label if image.label in classes else "", stem)
         for image, stem in zip(found, stems, strict=True)
     ]
     return _said(chosen[:limit], len(chosen))
@@ -54,7 +56,7 @@ def of_set(chosen: images.Subjects, limit: int | None) -> list[Subject]:
     samples = images.in_turn(chosen.samples, limit)
     stems = _stems([sample.path for sample in samples])
     found = [
-        Subject(chosen.root / sample.path, sample.path, sample.label, stem)
+        Subject(chosen.root / sample.path, sample.path, sample.path, sample.label, stem)
         for sample, stem in zip(samples, stems, strict=True)
     ]
     return _said(found, len(chosen.samples))
@@ -110,12 +112,7 @@ class Picture:
         Raises:
             UnreadableImage: It had to be read again, and the file has changed since.
         """
-        if self._kept is not None:
-            return self._kept
-        content = _read(self.subject.file)
-        if hashlib.sha256(content).hexdigest() != self.sha256:
-            raise UnreadableImage(self.subject.file, "changed while it was being explained")
-        return decode(io.BytesIO(content), self.subject.file, self._max_pixels)
+        return self._kept or read_original(self.subject, self.sha256, self._max_pixels)
 
 
 def read_picture(subject: Subject, preprocessing: Preprocessing, max_pixels: int) -> Picture:
@@ -129,6 +126,18 @@ def read_picture(subject: Subject, preprocessing: Preprocessing, max_pixels: int
     kept = image if image.width * image.height <= _KEPT_PIXELS else None
     pixels = preprocessing.apply(image)
     return Picture(subject, hashlib.sha256(content).hexdigest(), image.size, pixels, kept, max_pixels)
+
+
+def read_original(subject: Subject, sha256: str, max_pixels: int) -> Image.Image:
+    """The upright RGB original of an image that was read before.
+
+    Raises:
+        UnreadableImage: It has changed since.
+    """
+    content = _read(subject.file)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise UnreadableImage(subject.file, "it changed while it was being explained")
+    return decode(io.BytesIO(content), subject.file, max_pixels)
 
 
 def sha256_of(subject: Subject) -> str:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from evalcam_cli.data.dataset import normalise
 from evalcam_cli.errors import DataError
 from evalcam_cli.evaluation.predictions import Predictions
+from evalcam_cli.explain.formulas import FORMULAS
 from evalcam_cli.explain.maps import Maps
 from evalcam_cli.explain.methods import Settings
 from evalcam_cli.explain.methods import explain as explain_by
@@ -41,6 +42,10 @@ class Explained:
     """(T, h, w) by method: signed."""
     notes: dict[str, str]
     """By method, what a reader should know."""
+
+    def order(self) -> list[tuple[str, int]]:
+        """Method and place of each map, in the order in which they are reported."""
+        return [(method, place) for method in self.maps for place in range(len(self.classes))]
 
 
 @dataclass(frozen=True)
@@ -165,8 +170,7 @@ def _turned_back(turned: Sequence[dict[str, Maps]], name: str) -> list[Tensor]:
 
 
 def _largest_gap(maps: dict[str, Maps]) -> float | None:
-    """Relative to the largest score of the batch; None where no method promises a sum."""
-    gaps = [
-        (float(each.gap.abs().max()), float(each.scores.abs().max())) for each in maps.values() if each.gap is not None
-    ]
+    """Relative to the largest score of the batch; None where no method of `FORMULAS` promises a sum."""
+    checked = [each for name, each in maps.items() if name in FORMULAS and each.gap is not None]
+    gaps = [(float(each.gap.abs().max()), float(each.scores.abs().max())) for each in checked if each.gap is not None]
     return max((gap / largest if largest > 0 else gap for gap, largest in gaps), default=None)

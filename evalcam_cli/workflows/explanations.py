@@ -1,14 +1,16 @@
 """The rows of `explanations.csv`, and the ledger of a run under way that `--resume` continues."""
 
+import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
 from evalcam_cli.errors import UsageError
-from evalcam_cli.files import OutputFolder, read_csv, read_json
-from evalcam_cli.text import shown
+from evalcam_cli.files import OutputFolder, csv_bytes, csv_lines, read_json
+from evalcam_cli.text import csv_text, shown
 
 TABLE, LEDGER, SETTINGS = "explanations.csv", "explanations.partial.jsonl", "gradcam.json"
 
@@ -38,8 +40,9 @@ class Explanation:
     """Of the strongest point, in pixels of the upright original; None in an empty map."""
     peak_y: int | None
     overlay: str
-    """Empty when none was drawn."""
+    """File of the picture; empty when none was drawn."""
     map: str
+    """File of the raw map; in a bundle, after `#`, its name there."""
 
     def to_dict(self) -> dict[str, Any]:
         return {"class" if key == "class_name" else key: value for key, value in asdict(self).items()}
@@ -69,7 +72,7 @@ class Entry:
         return json.dumps({**vars(self), "rows": [astuple(row) for row in self.rows]}) + "\n"
 
 
-def _entry(line: str) -> Entry:
+def _entry(line: bytes) -> Entry:
     values = json.loads(line)
     rows = tuple(Explanation(*row) for row in values["rows"])
     return Entry(**{
@@ -80,14 +83,16 @@ def _entry(line: str) -> Entry:
 class Ledger:
     """The finished images of a run, each with all its maps, kept line by line so that a killed run loses none.
 
-    The file is begun with the first image: a run that is refused leaves nothing behind.
+    In memory are only their names and places in the file. The file is begun with the first image: a run that is refused
+    leaves nothing behind.
     """
 
     def __init__(self, folder: OutputFolder, settings: dict[str, Any], *, resume: bool) -> None:
         self.folder, self.settings = folder, settings
-        self.known = _known(folder, settings) if resume else []
-        """What an earlier run finished."""
-        self._stream: IO[str] | None = None
+        self._offsets: dict[str, int] = {}
+        self._stream: IO[bytes] | None = None
+        if resume:
+            self._continue()
 
     def __enter__(self) -> "Ledger":
         return self
@@ -96,49 +101,82 @@ class Ledger:
         if self._stream is not None:
             self._stream.close()
 
+    def __contains__(self, path: str) -> bool:
+        return path in self._offsets
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def paths(self) -> list[str]:
+        """Of all images, as they were finished."""
+        return list(self._offsets)
+
     def add(self, entry: Entry) -> None:
         """Keep one more image, whose files are written."""
         if self._stream is None:
             self.folder.write_json(SETTINGS, self.settings)
-            kept = "".join(one.line() for one in self.known).encode()
-            self._stream = self.folder.write(LEDGER, kept).open("a", encoding="utf-8")
-        self._stream.write(entry.line())
+            self._stream = self.folder.write(LEDGER, b"").open("r+b")
+        self._offsets[entry.path] = self._stream.seek(0, os.SEEK_END)
+        self._stream.write(entry.line().encode())
         self._stream.flush()
 
+    def read(self, path: str) -> Entry:
+        """What is kept of an image."""
+        assert self._stream is not None  # or nothing would be known
+        self._stream.seek(self._offsets[path])
+        return _entry(self._stream.readline())
 
-def _known(folder: OutputFolder, settings: dict[str, Any]) -> list[Entry]:
-    file = folder.path / SETTINGS
-    if not file.exists():
-        return []
-    if read_json(file) != settings:
-        raise UsageError(
-            f"--resume: {shown(folder.path.absolute())} was begun with other images, classes, methods, layer or "
-            "checkpoint;\nuse the same, or another --out"
-        )
-    source = folder.path / LEDGER
-    return list(_entries(source)) if source.exists() else []
+    def entries(self, paths: Iterable[str]) -> Iterator[Entry]:
+        """What is kept of these images, in their order; others are skipped."""
+        return (self.read(path) for path in paths if path in self)
+
+    def _continue(self) -> None:
+        """Take up what an earlier run finished."""
+        settings, ledger = self.folder.path / SETTINGS, self.folder.path / LEDGER
+        if not settings.exists():
+            return
+        if read_json(settings) != self.settings:
+            raise UsageError(
+                f"--resume: {shown(self.folder.path.absolute())} was begun with other images, classes, methods, layer "
+                "or checkpoint;\nuse the same, or another --out"
+            )
+        if not ledger.exists():
+            return
+        self._stream = self.folder.claim(LEDGER).open("r+b")
+        end = 0
+        for line in self._stream:
+            try:
+                self._offsets[_entry(line).path] = end
+            except (ValueError, TypeError, KeyError):
+                break  # cut off by the interruption
+            end += len(line)
+        self._stream.truncate(end)
 
 
-def _entries(source: Path) -> Iterator[Entry]:
-    for line in source.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
-        try:
-            yield _entry(line)
-        except (ValueError, TypeError, KeyError):
-            return  # cut off by the interruption
+def write_table(folder: OutputFolder, entries: Iterable[Entry]) -> None:
+    """Write `explanations.csv`, row by row."""
+    with folder.stream(TABLE) as stream:
+        stream.write(csv_bytes(HEADER, ()))
+        for entry in entries:
+            stream.write(csv_lines([_cells(row) for row in entry.rows]))
 
 
-def cells(row: Explanation) -> tuple[object, ...]:
+def _cells(row: Explanation) -> tuple[object, ...]:
     """The row as CSV takes it."""
     return tuple(str(value).lower() if isinstance(value, bool) else value for value in astuple(row))
 
 
-def read_table(path: Path) -> list[Explanation]:
-    """The rows of an `explanations.csv` that evalcam wrote."""
-    return [_from_cells(row) for row in read_csv(path)[1]]
+def read_table(path: Path) -> Iterator[Explanation]:
+    """The rows of an `explanations.csv` that evalcam wrote, one by one."""
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        rows = csv.reader(stream)
+        next(rows)
+        for row in rows:
+            yield _from_cells([csv_text(cell) for cell in row])
 
 
 def _from_cells(row: Sequence[str]) -> Explanation:
-    """The inverse of `cells`, from texts."""
+    """The inverse of `_cells`, from texts."""
     readers: dict[Any, Callable[[str], Any]] = {
         int: int,
         float: float,

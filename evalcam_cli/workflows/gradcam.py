@@ -3,36 +3,41 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from evalcam_cli.config import RunConfig
-from evalcam_cli.data.images import UnreadableImage
+from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.errors import UsageError
 from evalcam_cli.explain.layers import find_layers
+from evalcam_cli.explain.localisation_numbers import Localisation
 from evalcam_cli.explain.methods import METHODS, Settings
 from evalcam_cli.explain.requests import parse_class
-from evalcam_cli.files import OutputFolder, output_folder, refuse_inside
-from evalcam_cli.models.inference import Classifier
+from evalcam_cli.explain.targets import Target
+from evalcam_cli.files import output_folder, refuse_inside
+from evalcam_cli.models.checkpoint import Checkpoint
+from evalcam_cli.models.device import choose_device, use_full_precision
+from evalcam_cli.models.folded import folded
+from evalcam_cli.models.inference import Classifier, ready
 from evalcam_cli.progress import Progress, silent
-from evalcam_cli.text import counted, shown
+from evalcam_cli.text import shown
 from evalcam_cli.workflows import explained_images as images
-from evalcam_cli.workflows import subjects
-from evalcam_cli.workflows.ahead import ahead
-from evalcam_cli.workflows.checkpoints import LoadedClassifier, WeightsRequest, load_classifier
-from evalcam_cli.workflows.explained_images import Picture, Subject
+from evalcam_cli.workflows import own_code, subjects
+from evalcam_cli.workflows.checkpoints import LoadedClassifier, WeightsRequest, load_classifier, read_classes
+from evalcam_cli.workflows.explain_job import Job
+from evalcam_cli.workflows.explained_images import Subject
 from evalcam_cli.workflows.explaining import Explained, Explainer
-from evalcam_cli.workflows.explanations import HEADER, LEDGER, TABLE, Entry, Explanation, Ledger, cells, read_table
+from evalcam_cli.workflows.explanations import LEDGER, TABLE, Explanation, Ledger, read_table, write_table
 from evalcam_cli.workflows.intake import settle_unreadable
-from evalcam_cli.workflows.map_files import Writing, loss_of
+from evalcam_cli.workflows.judging import Judge, has_truth, read_truth, write_boxes, write_localisation
+from evalcam_cli.workflows.map_files import Writing
 
 log = logging.getLogger("evalcam")
-
-_BATCH = 16  # images per forward pass
-_GAP = 1e-4
-"""Largest miss of a sum of a map, relative to the largest logit, that counts as rounding."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,19 @@ class GradCamRequest:
     out: Path
     images: tuple[Path, ...] = ()
     weights: WeightsRequest = field(default_factory=WeightsRequest)
+    model: str | None = None
+    """`FILE.py:FACTORY` of an own network, in place of a checkpoint."""
+    target: str | None = None
+    """`FILE.py:FUNCTION` of an own score, in place of classes."""
     split_file: Path | None = None
     data: Path | None = None
     subset: str | None = None
+    boxes: Path | None = None
+    """Known objects: a `boxes.csv` or a folder of masks."""
+    find_boxes: bool = False
+    """Whether boxes are written."""
+    report: str | None = None
+    """`mistakes` or `all`: the failure report, with these images in it."""
     overwrite: bool = False
     resume: bool = False
 
@@ -54,52 +69,159 @@ class GradCamResultFiles:
     """What an explanation run wrote."""
 
     folder: Path
-    rows: tuple[Explanation, ...]
+    localisation: dict[str, Localisation] = field(default_factory=dict)
+    """By method, when objects were known."""
+
+    def read_rows(self) -> Iterator[Explanation]:
+        """The rows of `explanations.csv`, one by one."""
+        return read_table(self.folder / TABLE)
+
+    @property
+    def rows(self) -> tuple[Explanation, ...]:
+        return tuple(self.read_rows())
+
+    def first(self, count: int) -> list[Explanation]:
+        """The first rows."""
+        return list(islice(self.read_rows(), count))
 
 
 def explain(config: RunConfig, request: GradCamRequest, progress: Progress = silent) -> GradCamResultFiles:
-    """Write an overlay and a raw map per image, class and method, and `explanations.csv`.
+    """Write an overlay and a raw map per image, class and method, `explanations.csv`, and what else was asked for.
 
     Raises:
         EvalcamError: As the exit codes say; maps finished before are kept.
     """
-    loaded = load_classifier(request.weights, config)
-    explainer, layer = _explainer(config, loaded)
+    loaded, target = _load(config, request)
     chosen = _subjects(config, request, loaded)
+    truth = read_truth(request.boxes)
+    config = _with_classes(config, request, known=has_truth(truth, chosen))
+    explainer, layer = _explainer(config, loaded, target)
     if any(one.rule == "true" for one in explainer.requests) and not all(subject.label for subject in chosen):
-        raise UsageError("--class true needs labels: name a --split, or a folder with class folders inside")
+        raise UsageError("true classes need labels: name a --split, or a folder with class folders inside")
+    asked = config.gradcam
+    full: dict[str, float] = {name: asked.full_colour for name in asked.method if asked.norm == "raw"}
     writing = Writing(
-        loaded.classifier.classes, loaded.classifier.preprocessing, config.gradcam.method, layer, explainer.against,
-        config.gradcam.maps,
+        explainer.classifier.classes, explainer.classifier.preprocessing, asked.method, layer, explainer.against,
+        asked.maps, full, "score units" if target else None,
+        {name: METHODS[name].caution for name in asked.method if METHODS[name].caution},
     )  # fmt: skip
     inputs = [path for path in (*request.images, request.data) if path is not None and path.is_dir()]
     with output_folder(request.out, overwrite=request.overwrite, resume=request.resume, inputs=inputs) as folder:
-        settings = _settings(config, loaded, layer, chosen)
+        settings = _settings(config, request, loaded, layer, chosen)
         with Ledger(folder, settings, resume=request.resume) as ledger:
             if request.resume and (folder.path / TABLE).exists() and not (folder.path / LEDGER).exists():
-                rows = read_table(folder.path / TABLE)
-                log.info("%s is finished already: %s", shown(request.out), counted(len(rows), "map"))
-                return GradCamResultFiles(request.out, tuple(rows))
-            job = _Job(config, explainer, writing, folder, ledger)
-            entries = job.run(chosen, progress)
-        rows = [row for entry in entries for row in entry.rows]
-        if rows:
-            folder.write_csv(TABLE, HEADER, [cells(row) for row in rows])
-        settle_unreadable(job.unreadable, len(chosen), config, request.out)
+                log.info("%s is finished already", shown(request.out))
+                return GradCamResultFiles(request.out)
+            judge = Judge(asked.box_threshold, request.find_boxes or request.boxes is not None, truth)
+            job = Job(
+                explainer, writing, judge, folder, ledger, config.data.max_pixels,
+                _drawn(request, writing.names), later=asked.norm == "shared",
+            )  # fmt: skip
+            job.run(chosen, progress)
+            found = _conclude(config, request, loaded, job, chosen, progress) if len(ledger) else {}
+            settle_unreadable(job.unreadable, len(chosen), config, request.out)
         (folder.path / LEDGER).unlink(missing_ok=True)  # kept above: once mended, an image is explained by --resume
-        return GradCamResultFiles(request.out, tuple(rows))
+        return GradCamResultFiles(request.out, found)
 
 
-def _explainer(config: RunConfig, loaded: LoadedClassifier) -> tuple[Explainer, str]:
+def _conclude(
+    config: RunConfig, request: GradCamRequest, loaded: LoadedClassifier, job: Job, chosen: Sequence[Subject],
+    progress: Progress,
+) -> dict[str, Localisation]:  # fmt: skip
+    """Write what needs all images."""
+    paths = [subject.path for subject in chosen]
+    if job.later:
+        job.writing = replace(job.writing, full=_largest(job))
+        job.draw(chosen, progress)
+    if job.judge.find:
+        write_boxes(job.folder, job.ledger.entries(paths), job.writing.names, loaded.place)
+    found = {}
+    if request.boxes is not None:
+        found = write_localisation(job.folder, job.ledger.entries(paths), shown(request.boxes.absolute()))
+    write_table(job.folder, job.ledger.entries(paths))
+    return found
+
+
+def _largest(job: Job) -> dict[str, float]:
+    """The largest value of all maps, by method."""
+    largest: dict[str, float] = {}
+    for entry in job.ledger.entries(job.ledger.paths()):
+        for row in entry.rows:
+            value = row.map_max if METHODS[row.method].signed else max(row.map_max, -row.map_min)
+            if value > 0:
+                largest[row.method] = max(value, largest.get(row.method, 0))
+    return largest
+
+
+def _drawn(request: GradCamRequest, classes: Sequence[str]) -> Callable[[Subject, Explained], bool]:
+    """Which images get pictures: all, or those that a report of mistakes is about."""
+
+    def draws(subject: Subject, found: Explained) -> bool:
+        return request.report != "mistakes" or found.predicted is None or classes[found.predicted] != subject.label
+
+    return draws
+
+
+def _load(config: RunConfig, request: GradCamRequest) -> tuple[LoadedClassifier, Target | None]:
+    """The network, and the own target if there is one."""
+    target = None if request.target is None else own_code.load_target(request.target)
+    if request.model is None:
+        return load_classifier(request.weights, config), target
+    if request.weights.ckpt is not None or request.weights.arch is not None:
+        raise UsageError("name --model, or --ckpt and --arch, not both")
+    device = choose_device(config.device)
+    use_full_precision()
+    own = own_code.load_model(request.model, seed=config.seed)
+    own = replace(own, model=ready(own.model, device))
+    size = config.data.image_size
+    if request.weights.classes_file is not None:
+        names = read_classes(request.weights.classes_file)
+    elif target is None:
+        names = tuple(f"output {index}" for index in range(own_code.count_outputs(own, size, device)))
+    else:
+        count = own_code.count_scores(own, target, size, device)
+        names = tuple("target" if count == 1 else f"target {index}" for index in range(count))
+    checkpoint = Checkpoint(request.model, 2, names, Preprocessing(size, config.data.resize))
+    return LoadedClassifier(Classifier(own.model, checkpoint, device), own.source.place, None, own.sha256), target
+
+
+def _with_classes(config: RunConfig, request: GradCamRequest, *, known: bool) -> RunConfig:
+    """The classes to explain: those of known objects where some are known; in a report, predicted and true ones too."""
+    classes = list(config.gradcam.classes)
+    if request.report is not None:
+        classes = list(dict.fromkeys([*classes, "predicted", "true"]))
+    elif request.boxes is not None and classes == ["predicted"]:
+        classes = ["true"] if known else ["all"]
+    return config.model_copy(update={"gradcam": config.gradcam.model_copy(update={"classes": tuple(classes)})})
+
+
+def _explainer(config: RunConfig, loaded: LoadedClassifier, target: Target | None) -> tuple[Explainer, str]:
     """How each batch is explained, and the name of the layer."""
     asked, classifier = config.gradcam, loaded.classifier
-    requests = tuple(parse_class(text, classifier.classes) for text in asked.classes)
+    requests = () if target else tuple(parse_class(text, classifier.classes) for text in asked.classes)
     against = None if asked.against is None else _one_class(asked.against, classifier)
     needs_layer = any(METHODS[name].of_layer for name in asked.method)
-    layer, layers = find_layers(classifier.model, asked.layer) if needs_layer else ("", ())
-    settings = Settings(seed=config.seed)
-    explainer = Explainer(classifier, layers, asked.method, requests, against, flips=asked.flips, settings=settings)
+    layer = find_layers(classifier.model, asked.layer)[0] if needs_layer else ""
+    if asked.folded:
+        classifier = replace(classifier, model=_folded(classifier, layer))
+    layers = find_layers(classifier.model, layer)[1] if needs_layer else ()
+    settings = Settings(
+        seed=config.seed, window=asked.window, stride=asked.stride, steps=asked.steps, copies=asked.copies
+    )
+    explainer = Explainer(
+        classifier, layers, asked.method, requests, against, target, flips=asked.flips, settings=settings
+    )
     return explainer, layer
+
+
+def _folded(classifier: Classifier, layer: str) -> torch.nn.Module:
+    """The inference form, tried out on noise."""
+    size = classifier.preprocessing.image_size
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, 3, size, size, generator=generator).to(classifier.device)
+    result = folded(classifier.model, noise, keep=tuple(layer.split("+")) if layer else ())
+    log.info("%s", result.note or f"batch norm folded: logits differ by {result.largest_difference:.1g} of the largest")
+    return result.model
 
 
 def _one_class(text: str, classifier: Classifier) -> int:
@@ -109,15 +231,20 @@ def _one_class(text: str, classifier: Classifier) -> int:
     return request.index
 
 
-def _settings(config: RunConfig, loaded: LoadedClassifier, layer: str, chosen: Sequence[Subject]) -> dict[str, Any]:
+def _settings(
+    config: RunConfig, request: GradCamRequest, loaded: LoadedClassifier, layer: str, chosen: Sequence[Subject]
+) -> dict[str, Any]:
     """What must be the same for a run to be continued."""
     facts = [(one.path, one.label, one.stem) for one in chosen]
     point = loaded.classifier.checkpoint.operating_point
     return {
         **config.gradcam.model_dump(mode="json", by_alias=True), "layer": layer, "seed": config.seed,
+        "target": request.target, "report": request.report, "find_boxes": request.find_boxes,
+        "boxes": None if request.boxes is None else str(request.boxes),
         "checkpoint": loaded.place, "checkpoint_sha256": loaded.sha256,
         "temperature": loaded.classifier.checkpoint.temperature,
         "operating_point": None if point is None else point.to_dict(),
+        "preprocessing": loaded.classifier.preprocessing.to_dict(),
         "images": hashlib.sha256(json.dumps(facts).encode()).hexdigest(),
     }  # fmt: skip
 
@@ -135,86 +262,5 @@ def _subjects(config: RunConfig, request: GradCamRequest, loaded: LoadedClassifi
         default=config.evaluate.subset,
     )  # fmt: skip
     refuse_inside(request.out, [found.root])
-    return images.of_set(found, images.SPLIT_IMAGES if limit is None else limit)
-
-
-@dataclass
-class _Job:
-    """One run over all its images: read ahead, explained batch by batch, drawn behind; memory does not grow."""
-
-    config: RunConfig
-    explainer: Explainer
-    writing: Writing
-    folder: OutputFolder
-    ledger: Ledger
-    unreadable: dict[str, str] = field(default_factory=dict)
-    """Reason by path."""
-
-    def run(self, chosen: Sequence[Subject], progress: Progress) -> list[Entry]:
-        """What is known of each image that can be read, in order, files written."""
-        known = {entry.path: entry for entry in self.ledger.known}
-        self._require_unchanged(chosen, known)
-        entries: list[Entry] = []
-        # whole batches, also where half of one is known: the last bits of a map depend on what else is in its batch
-        batches = [chosen[start : start + _BATCH] for start in range(0, len(chosen), _BATCH)]
-        pending = [batch for batch in batches if not all(one.path in known for one in batch)]
-        done = len(chosen) - sum(map(len, pending))
-        entries += [known[one.path] for batch in batches if batch not in pending for one in batch]
-        for entry in ahead(self._finish, self._explained(pending, known), threads=2, most=2 * _BATCH):
-            if entry.path not in known:
-                self.ledger.add(entry)
-            entries.append(entry)
-            done += 1
-            progress("explaining", done + len(self.unreadable), len(chosen))
-        order = {one.path: place for place, one in enumerate(chosen)}
-        return sorted(entries, key=lambda entry: order[entry.path])
-
-    def _explained(
-        self, batches: Sequence[Sequence[Subject]], known: dict[str, Entry]
-    ) -> Iterator[tuple[Picture, Explained] | Entry]:
-        """Each image of the batches with its maps, or what is known of it."""
-        read = ahead(self._read, (one for batch in batches for one in batch), threads=2, most=2 * _BATCH)
-        for batch in batches:
-            pictures = []
-            for subject in batch:
-                picture = next(read)
-                if isinstance(picture, Picture):
-                    pictures.append(picture)
-                else:
-                    self.unreadable[subject.path] = picture
-            if not pictures:
-                continue
-            found, gap = self.explainer.explain(pictures)
-            if gap is not None and gap > _GAP:
-                log.warning("self-check: a map misses logit - bias by %.2g of the largest logit", gap)
-            for picture, each in zip(pictures, found, strict=True):
-                yield known.get(picture.subject.path) or (picture, each)
-
-    def _read(self, subject: Subject) -> Picture | str:
-        """The picture, or the reason why it cannot be read."""
-        try:
-            return images.read_picture(subject, self.explainer.classifier.preprocessing, self.config.data.max_pixels)
-        except UnreadableImage as error:
-            return error.reason
-
-    def _finish(self, made: tuple[Picture, Explained] | Entry) -> Entry:
-        """Write an image's files."""
-        if isinstance(made, Entry):
-            return made
-        picture, found = made
-        files = self.writing.files(picture, found, draw=True)
-        for name, content in files.content.items():
-            self.folder.write(name, content)
-        probabilities = tuple(map(float, found.probabilities))
-        return Entry(
-            picture.subject.path, picture.sha256, picture.size, loss_of(picture.subject, self.writing.names, found),
-            probabilities, files.rows, {},
-        )  # fmt: skip
-
-    def _require_unchanged(self, chosen: Sequence[Subject], known: dict[str, Entry]) -> None:
-        for subject in chosen:
-            if subject.path in known and images.sha256_of(subject) != known[subject.path].sha256:
-                raise UsageError(
-                    f"--resume: {shown(subject.path)} has changed since it was explained; "
-                    "restore it, or use another --out"
-                )
+    whole = request.report is not None or request.boxes is not None
+    return images.of_set(found, images.SPLIT_IMAGES if limit is None and not whole else limit)

@@ -4,28 +4,25 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.explain.methods import METHODS
+from evalcam_cli.report.colours import Scale
 from evalcam_cli.report.overlay import draw_overlay, peak, png_bytes
+from evalcam_cli.report.panel import Cell, Row, draw_panel
 from evalcam_cli.text import file_stem
 from evalcam_cli.workflows.explained_images import Picture, Subject, fitting
 from evalcam_cli.workflows.explaining import Explained
 from evalcam_cli.workflows.explanations import Explanation
 
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Files:
-    """What is written for one image."""
-
-    rows: tuple[Explanation, ...]
-    content: dict[str, bytes]
-    """By name in the output folder."""
+_SAME = 1e-5
+"""Largest difference, relative to the maximum, of maps that are called identical."""
 
 
 @dataclass(frozen=True)
@@ -40,46 +37,78 @@ class Writing:
     against: int | None = None
     maps: str = "npy"
     """`npy` or `npz`."""
-    full: float | None = None
-    """Value at full colour; None is each map's own maximum."""
+    full: dict[str, float] = field(default_factory=dict)
+    """Value at full colour by method; a method without has each map's own maximum."""
     unit: str | None = None
-    """Of an own target's score, in place of the methods' logit units."""
-    verdicts: dict[str, str] = field(default_factory=dict)
-    """By method, a warning that belongs on its pictures."""
+    """Of an own target's score, in place of logit units."""
+    warnings: dict[str, str] = field(default_factory=dict)
+    """By method, what its pictures must warn of."""
 
-    def files(self, picture: Picture, found: Explained, *, draw: bool) -> Files:
-        """Raw maps and rows of one image, and its overlays where they are to be drawn now."""
-        content: dict[str, bytes] = {}
-        rows, arrays = [], {}
-        for method in self.methods:
-            for place, class_index in enumerate(found.classes):
-                signed = found.maps[method][place]
-                row = self._row(picture, found, method, place)
-                arrays[f"{method}.{self._part(class_index)}"] = signed
-                if self.maps == "npy":
-                    content[row.map] = _npy_bytes(signed)
-                if draw:
-                    content[row.overlay] = self.overlay(picture, signed, row)
-                rows.append(row)
-        if self.maps == "npz":
-            content[rows[0].map.partition("#")[0]] = _npz_bytes(arrays)
-        return Files(tuple(rows), content)
+    def rows(self, picture: Picture, found: Explained, *, drawn: bool) -> tuple[Explanation, ...]:
+        """What is said of each map of an image, method by method."""
+        return tuple(self._row(picture, found, method, place, drawn=drawn) for method, place in found.order())
 
-    def overlay(self, picture: Picture, signed: Floats, row: Explanation) -> bytes:
-        """The PNG of one row."""
-        title = METHODS[row.method].title
-        said = row.class_name if row.probability is None else f"{row.class_name}  p = {row.probability:.3f}"
-        caption = [said, f"{title}, {row.layer}" if row.layer else title]
-        geometry = self.preprocessing.geometry(*picture.size)
-        return png_bytes(
-            draw_overlay(picture.original(), signed, geometry, caption_lines=caption, label=row.class_name)
-        )
+    def raw_maps(self, picture: Picture, found: Explained, rows: Sequence[Explanation]) -> dict[str, bytes]:
+        """The files with the maps as they were computed, by name."""
+        if self.maps == "npy":
+            return {
+                row.map: _npy_bytes(found.maps[method][place])
+                for row, (method, place) in zip(rows, found.order(), strict=True)
+            }
+        arrays = {
+            row.map.partition("#")[2]: found.maps[method][place]
+            for row, (method, place) in zip(rows, found.order(), strict=True)
+        }
+        return {rows[0].map.partition("#")[0]: _npz_bytes(arrays)}
 
-    def _row(self, picture: Picture, found: Explained, method: str, place: int) -> Explanation:
+    def pictures(
+        self, image: Image.Image, subject: Subject, rows: Sequence[Explanation], maps: Sequence[Floats]
+    ) -> dict[str, bytes]:
+        """The overlay of each map and, of several methods, the panel of all, by name."""
+        geometry = self.preprocessing.geometry(*image.size)
+        drawn: dict[str, bytes] = {}
+        for row, signed in zip(rows, maps, strict=True):
+            scale = self.scale(row.method)
+            overlay = draw_overlay(
+                image, signed, geometry, caption_lines=[_class_line(row), _method_line(row)],
+                label=row.class_name, unit=scale.unit, kind=scale.kind, full_scale=scale.full,
+                warning=self.warnings.get(row.method),
+            )  # fmt: skip
+            drawn[row.overlay] = png_bytes(overlay)
+        if len(self.methods) > 1:
+            panel = draw_panel(image, self._panel_rows(rows, maps), geometry, title=subject.path)
+            drawn[fitting(subject.stem, ".panel.png")] = png_bytes(panel)
+        return drawn
+
+    def scale(self, method: str) -> Scale:
+        """How values of a method's maps become colours."""
+        facts = METHODS[method]
+        unit = facts.unit if self.unit is None else facts.unit.replace("logit units", self.unit)
+        return Scale("positive" if facts.signed else "magnitude", self.full.get(method), unit)
+
+    def _panel_rows(self, rows: Sequence[Explanation], maps: Sequence[Floats]) -> list[Row]:
+        by_class: dict[int, list[tuple[Explanation, Floats]]] = {}
+        for row, signed in zip(rows, maps, strict=True):
+            by_class.setdefault(row.class_index, []).append((row, signed))
+        return [
+            Row(_class_line(found[0][0]), found[0][0].class_name, [self._cell(row, each, found) for row, each in found])
+            for found in by_class.values()
+        ]
+
+    def _cell(self, row: Explanation, signed: Floats, beside: Sequence[tuple[Explanation, Floats]]) -> Cell:
+        before = (one for one, other in beside[: [one for one, _ in beside].index(row)] if _same(other, signed))
+        twin = next(before, None)
+        notes = () if twin is None else (f"identical to {METHODS[twin.method].title} here",)
+        return Cell(
+            _method_line(row), signed, self.scale(row.method), notes,
+            self.warnings.get(row.method),
+        )  # fmt: skip
+
+    def _row(self, picture: Picture, found: Explained, method: str, place: int, *, drawn: bool) -> Explanation:
         class_index, signed = found.classes[place], found.maps[method][place]
-        empty = not float(np.abs(signed).max() if not METHODS[method].signed else signed.max()) > 0
-        geometry = self.preprocessing.geometry(*picture.size)
-        x, y = (None, None) if empty else peak(signed if METHODS[method].signed else np.abs(signed), geometry)
+        seen = self.readable(method, signed)
+        empty = not float(seen.max()) > 0
+        x, y = (None, None) if empty else peak(seen, self.preprocessing.geometry(*picture.size))
         part, subject = self._part(class_index), picture.subject
         name = fitting(subject.stem, f".{method}.{part}")
         bundle = fitting(subject.stem, ".maps")
@@ -88,8 +117,13 @@ class Writing:
             subject.path, subject.label, "" if found.predicted is None else self.names[found.predicted],
             self._name(class_index), class_index, probability, float(found.scores[place]), method,
             self.layer if METHODS[method].of_layer else "", float(signed.min()), float(signed.max()), empty, x, y,
-            f"{name}.png", f"{name}.npy" if self.maps == "npy" else f"{bundle}.npz#{method}.{part}",
+            f"{name}.png" if drawn else "",
+            f"{name}.npy" if self.maps == "npy" else f"{bundle}.npz#{method}.{part}",
         )  # fmt: skip
+
+    def readable(self, method: str, signed: Floats) -> Floats:
+        """The map as it is read: its size where the method's sign says nothing."""
+        return signed if METHODS[method].signed else np.abs(signed)
 
     def _name(self, class_index: int) -> str:
         name = self.names[class_index]
@@ -98,6 +132,19 @@ class Writing:
     def _part(self, class_index: int) -> str:
         part = class_part(self.names, class_index)
         return part if self.against is None else f"{part}-against-{class_part(self.names, self.against)}"
+
+
+def _class_line(row: Explanation) -> str:
+    return row.class_name if row.probability is None else f"{row.class_name}  p = {row.probability:.3f}"
+
+
+def _method_line(row: Explanation) -> str:
+    title = METHODS[row.method].title
+    return f"{title}, {row.layer}" if row.layer else title
+
+
+def _same(one: Floats, other: Floats) -> bool:
+    return one.shape == other.shape and bool(np.abs(one - other).max() <= _SAME * np.abs(one).max())
 
 
 def loss_of(subject: Subject, names: Sequence[str], found: Explained) -> float | None:
@@ -127,13 +174,16 @@ def _npz_bytes(arrays: dict[str, Floats]) -> bytes:
     return buffer.getvalue()
 
 
-def read_map(content: bytes, name: str) -> Floats:
-    """The map of one row, from the bytes of its file.
+def read_map(folder: Path, name: str) -> Floats:
+    """A map as it was computed.
 
     Args:
-        content: Of the file before the `#` of the row's `map`.
-        name: The row's `map`.
+        folder: The output folder.
+        name: The `map` of a row of `explanations.csv`.
     """
-    loaded = np.load(io.BytesIO(content), allow_pickle=False)
-    array = loaded if "#" not in name else loaded[name.partition("#")[2]]
-    return np.asarray(array, dtype=np.float32)
+    file, _, key = name.partition("#")
+    loaded = np.load(folder / file, allow_pickle=False)
+    if not key:
+        return np.asarray(loaded, dtype=np.float32)
+    with loaded:
+        return np.asarray(loaded[key], dtype=np.float32)

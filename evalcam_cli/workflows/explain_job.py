@@ -1,0 +1,138 @@
+"""One run over all its images: read ahead, explained batch by batch, drawn behind; memory does not grow with them."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from evalcam_cli.data.images import UnreadableImage
+from evalcam_cli.errors import UsageError
+from evalcam_cli.files import OutputFolder
+from evalcam_cli.progress import Progress
+from evalcam_cli.text import shown
+from evalcam_cli.workflows import explained_images as images
+from evalcam_cli.workflows.ahead import ahead
+from evalcam_cli.workflows.explained_images import Picture, Subject
+from evalcam_cli.workflows.explaining import Explained, Explainer
+from evalcam_cli.workflows.explanations import Entry, Ledger
+from evalcam_cli.workflows.judging import Judge
+from evalcam_cli.workflows.map_files import Writing, loss_of, read_map
+
+log = logging.getLogger("evalcam")
+
+BATCH = 16  # images per forward pass
+_THREADS = 2
+_GAP = 1e-4
+"""Largest miss of the sum of a map, relative to the largest logit, that counts as rounding."""
+
+
+@dataclass
+class Job:
+    """What a run shares between its images."""
+
+    explainer: Explainer
+    writing: Writing
+    judge: Judge
+    folder: OutputFolder
+    ledger: Ledger
+    max_pixels: int
+    draws: Callable[[Subject, Explained], bool]
+    """Whether an image gets pictures."""
+    later: bool = False
+    """Whether they are drawn once all maps are known."""
+    unreadable: dict[str, str] = field(default_factory=dict)
+    """Reason by path."""
+    gap: float | None = None
+    """Self-check: the largest miss of the sum of a map, relative to the largest logit."""
+
+    def run(self, chosen: Sequence[Subject], progress: Progress) -> None:
+        """Explain all images that the ledger does not know, and enter them there.
+
+        Raises:
+            EvalcamError: As the exit codes say; what is in the ledger is kept.
+        """
+        self._require_unchanged(chosen)
+        # whole batches, also where half of one is known: the last bits of a map depend on what else is in its batch
+        batches = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
+        pending = [batch for batch in batches if not all(one.path in self.ledger for one in batch)]
+        done = len(chosen) - sum(len([one for one in batch if one.path not in self.ledger]) for batch in pending)
+        for entry in ahead(self._finish, self._explained(pending), threads=_THREADS, most=2 * BATCH):
+            self.ledger.add(entry)
+            done += 1
+            progress("explaining", done + len(self.unreadable), len(chosen))
+        if self.gap is not None:
+            log.info("self-check: sum of a map + bias = logit, within %.1g of the largest logit", self.gap)
+
+    def draw(self, chosen: Sequence[Subject], progress: Progress) -> None:
+        """Draw the pictures of all images from their maps, once the scale is known."""
+        known = [subject for subject in chosen if subject.path in self.ledger]
+        entries = ((subject, self.ledger.read(subject.path)) for subject in known)
+        for done, drawn in enumerate(ahead(self._redraw, entries, threads=_THREADS, most=BATCH), start=1):
+            for name, content in drawn.items():
+                self.folder.write(name, content)
+            progress("drawing", done, len(known))
+
+    def _explained(self, batches: Sequence[Sequence[Subject]]) -> Iterator[tuple[Picture, Explained]]:
+        """Each image of the batches that is not known yet, with its maps."""
+        read = ahead(self._read, (one for batch in batches for one in batch), threads=_THREADS, most=2 * BATCH)
+        for batch in batches:
+            pictures = []
+            for subject in batch:
+                picture = next(read)
+                if isinstance(picture, Picture):
+                    pictures.append(picture)
+                else:
+                    self.unreadable[subject.path] = picture
+            if not pictures:
+                continue
+            found, gap = self.explainer.explain(pictures)
+            self._check(gap)
+            for picture, each in zip(pictures, found, strict=True):
+                if picture.subject.path not in self.ledger:
+                    yield picture, each
+
+    def _check(self, gap: float | None) -> None:
+        if gap is None:
+            return
+        if not gap <= _GAP:
+            log.warning("self-check failed: the sum of a map misses logit - bias by %.2g of the largest logit", gap)
+        self.gap = gap if self.gap is None else max(gap, self.gap)
+
+    def _read(self, subject: Subject) -> Picture | str:
+        """The picture, or the reason why it cannot be read."""
+        try:
+            return images.read_picture(subject, self.explainer.classifier.preprocessing, self.max_pixels)
+        except UnreadableImage as error:
+            return error.reason
+
+    def _finish(self, made: tuple[Picture, Explained]) -> Entry:
+        """Write an image's files, and say what is known of it."""
+        picture, found = made
+        subject = picture.subject
+        draws = self.draws(subject, found)
+        rows = self.writing.rows(picture, found, drawn=draws)
+        content = self.writing.raw_maps(picture, found, rows)
+        if draws and not self.later:
+            maps = [found.maps[method][place] for method, place in found.order()]
+            content |= self.writing.pictures(picture.original(), subject, rows, maps)
+        for name, data in content.items():
+            self.folder.write(name, data)
+        probabilities = tuple(map(float, found.probabilities))
+        loss = loss_of(subject, self.writing.names, found)
+        extra = self.judge.judge(picture, found, rows, self.writing) | {"notes": found.notes}
+        return Entry(subject.path, picture.sha256, picture.size, loss, probabilities, rows, extra)
+
+    def _redraw(self, known: tuple[Subject, Entry]) -> dict[str, bytes]:
+        subject, entry = known
+        if not all(row.overlay for row in entry.rows):
+            return {}
+        image = images.read_original(subject, entry.sha256, self.max_pixels)
+        maps = [read_map(self.folder.path, row.map) for row in entry.rows]
+        return self.writing.pictures(image, subject, entry.rows, maps)
+
+    def _require_unchanged(self, chosen: Sequence[Subject]) -> None:
+        for subject in chosen:
+            if subject.path in self.ledger and images.sha256_of(subject) != self.ledger.read(subject.path).sha256:
+                raise UsageError(
+                    f"--resume: {shown(subject.path)} has changed since it was explained; "
+                    "restore it, or use another --out"
+                )

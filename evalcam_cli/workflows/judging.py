@@ -1,0 +1,163 @@
+"""Boxes out of maps, and how well maps stand on known objects: image by image, then for the whole run."""
+
+import base64
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from evalcam_cli.data.boxes import BoxTable, MaskFolder, read_boxes
+from evalcam_cli.errors import DataError
+from evalcam_cli.explain.boxes import binarise, label_segments
+from evalcam_cli.explain.localisation import Localised, Truth, localise, truth_of_boxes, truth_of_mask
+from evalcam_cli.explain.localisation_numbers import Localisation, summarise
+from evalcam_cli.files import OutputFolder
+from evalcam_cli.report.enlarging import Floats, enlarge
+from evalcam_cli.report.localisation import (
+    BOXES_HEADER,
+    LOCALISATION_HEADER,
+    FoundObject,
+    box_rows,
+    coco_annotation,
+    coco_document,
+    coco_image,
+    localisation_document,
+    localisation_rows,
+    localisation_section,
+)
+from evalcam_cli.workflows.explained_images import Picture, Subject
+from evalcam_cli.workflows.explaining import Explained
+from evalcam_cli.workflows.explanations import Entry, Explanation
+from evalcam_cli.workflows.map_files import Writing
+
+_OBJECTS, _LOCALISED = "objects", "localised"  # in an entry's extra
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What is asked of the maps of each image."""
+
+    threshold: float
+    """Share of a map's maximum above which a place belongs to the object."""
+    find: bool
+    """Whether boxes are written."""
+    truth: BoxTable | MaskFolder | None = None
+
+    def judge(
+        self, picture: Picture, found: Explained, rows: Sequence[Explanation], writing: Writing
+    ) -> dict[str, Any]:
+        """What is kept of one image, as plain data."""
+        extra: dict[str, Any] = {}
+        geometry = writing.preprocessing.geometry(*picture.size)
+        for row, (method, place) in zip(rows, found.order(), strict=True):
+            signed = writing.readable(method, found.maps[method][place])
+            heat, seen = enlarge(signed, geometry)
+            if self.find and method == writing.methods[0]:
+                extra.setdefault(_OBJECTS, []).extend(self._objects(heat, seen, row, picture))
+            truth = self._truth(picture, row)
+            if truth is not None:
+                peak = None if row.peak_x is None or row.peak_y is None else (row.peak_x, row.peak_y)
+                record = localise(
+                    heat, seen, truth, peak=peak, unit=row.path, label=row.class_name, rank=_rank(found, place)
+                )
+                extra.setdefault(_LOCALISED, {}).setdefault(method, []).append(_plain(record))
+        return extra
+
+    def _objects(self, heat: Floats, seen: Any, row: Explanation, picture: Picture) -> list[dict[str, Any]]:
+        labels, segments = label_segments(binarise(heat, self.threshold, seen))
+        if not segments:
+            return []
+        largest = max(segments, key=lambda segment: segment.pixels)
+        score = row.logit if row.probability is None else row.probability
+        found = FoundObject(row.path, row.class_name, largest.box, largest.pixels, score, labels == largest.number)
+        return [{"annotation": coco_annotation(0, 0, row.class_index + 1, found), "row": box_rows([found])[0]}]
+
+    def _truth(self, picture: Picture, row: Explanation) -> Truth | None:
+        subject, (width, height) = picture.subject, picture.size
+        if isinstance(self.truth, BoxTable):
+            boxes = [
+                box.corners for box in self.truth.of(subject.relative, width, height) if box.label == row.class_name
+            ]
+            return truth_of_boxes(boxes, height, width) if boxes else None
+        if isinstance(self.truth, MaskFolder):
+            only = row.class_name == subject.label
+            mask = self.truth.read(subject.relative, row.class_name, width, height, only=only)
+            return None if mask is None else truth_of_mask(mask)
+        return None
+
+
+def read_truth(path: Path | None) -> BoxTable | MaskFolder | None:
+    """Known objects: of a `boxes.csv`, or of a folder of masks.
+
+    Raises:
+        EvalcamError: They cannot be read.
+    """
+    if path is None:
+        return None
+    return MaskFolder(path) if path.is_dir() else read_boxes(path)
+
+
+def _rank(found: Explained, place: int) -> int | None:
+    """How many classes the model puts before this one; 0 for the predicted class."""
+    if not len(found.probabilities):
+        return None
+    index = found.classes[place]
+    return 0 if index == found.predicted else max(1, int((found.probabilities > found.probabilities[index]).sum()))
+
+
+def _plain(record: Localised) -> dict[str, Any]:
+    return asdict(record) | {"hits": base64.b64encode(record.hits).decode()}
+
+
+def _record(values: dict[str, Any]) -> Localised:
+    box = None if values["box"] is None else tuple(values["box"])
+    return Localised(**{**values, "box": box, "hits": base64.b64decode(values["hits"])})
+
+
+def write_boxes(folder: OutputFolder, entries: Iterable[Entry], classes: Sequence[str], model: str) -> None:
+    """Write `boxes.csv` and `coco.json`: the largest segment of each map of the first method."""
+    rows, images = [], []
+    annotations: list[dict[str, Any]] = []
+    for number, entry in enumerate(entries, start=1):
+        images.append(coco_image(number, entry.path, *entry.size))
+        for found in entry.extra.get(_OBJECTS, ()):
+            rows.append(found["row"])
+            annotations.append({**found["annotation"], "id": len(annotations) + 1, "image_id": number})
+    folder.write_csv("boxes.csv", BOXES_HEADER, rows)
+    folder.write_json("coco.json", coco_document(classes, images, annotations, f"class maps of {model}"))
+
+
+def write_localisation(folder: OutputFolder, entries: Iterable[Entry], place: str) -> dict[str, Localisation]:
+    """Write `localisation.json`, `.csv` and `.md`; by method.
+
+    Raises:
+        DataError: No map was of a class with a known object.
+    """
+    records: dict[str, list[Localised]] = {}
+    for entry in entries:
+        for method, found in entry.extra.get(_LOCALISED, {}).items():
+            records.setdefault(method, []).extend(map(_record, found))
+    if not records:
+        raise DataError(
+            f"{place}: none of its objects is of an explained image and class;\n"
+            "its paths are relative to the data root or to the folder named; explain the objects' classes with --class"
+        )
+    methods = {method: summarise(found) for method, found in records.items()}
+    folder.write_json("localisation.json", localisation_document(methods))
+    folder.write_csv(
+        "localisation.csv",
+        LOCALISATION_HEADER,
+        [row for method, found in records.items() for row in localisation_rows(method, methods[method], _by(found))],
+    )
+    folder.write("localisation.md", "\n".join([*localisation_section(methods), ""]).encode("utf-8", "surrogateescape"))
+    return methods
+
+
+def _by(records: Sequence[Localised]) -> dict[str, Localisation]:
+    labels = sorted({record.label for record in records})
+    return {label: summarise([record for record in records if record.label == label]) for label in labels}
+
+
+def has_truth(truth: BoxTable | MaskFolder | None, subjects: Sequence[Subject]) -> bool:
+    """Whether every image has a label, so that its own class is what the truth is about."""
+    return truth is not None and all(subject.label for subject in subjects)
