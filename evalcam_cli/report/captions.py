@@ -25,7 +25,7 @@ class Paragraph:
     text: str
     ink: Colour = INK
     ground: Colour | None = None
-    """Of a band from side to side behind the text; None: the paper."""
+    """Of a band over the whole width, in which the text is set half a letter further in; None: the paper."""
     most: int = 2
 
 
@@ -42,14 +42,17 @@ class Lettering:
         return self.size * 4 // 3
 
     def rows(self, paragraph: Paragraph, width: int) -> list[str]:
-        return _wrapped(paragraph.text, self.font, width, paragraph.most)
+        return _wrapped(paragraph.text, self.font, width - 2 * self._inset(paragraph), paragraph.most)
+
+    def _inset(self, paragraph: Paragraph) -> int:
+        return 0 if paragraph.ground is None else self.size // 2
 
     def height(self, paragraphs: Sequence[Paragraph], width: int) -> int:
         """Of the paragraphs below each other."""
         return sum(len(self.rows(paragraph, width)) * self.step for paragraph in paragraphs)
 
     def write(self, picture: Image.Image, paragraphs: Sequence[Paragraph], place: tuple[int, int], width: int) -> int:
-        """Draw the paragraphs from their upper left corner on; a band reaches half a letter further left and right.
+        """Draw the paragraphs from their upper left corner on.
 
         Returns:
             Where they end, in pixels from the top of the picture.
@@ -60,10 +63,10 @@ class Lettering:
             rows = self.rows(paragraph, width)
             bottom = top + len(rows) * self.step
             if paragraph.ground is not None:
-                margin = self.size // 2
-                draw.rectangle((left - margin, top, left + width + margin - 1, bottom - 1), fill=paragraph.ground)
+                draw.rectangle((left, top, left + width - 1, bottom - 1), fill=paragraph.ground)
             for index, row in enumerate(rows):
-                draw.text((left, top + index * self.step), row, fill=paragraph.ink, font=self.font)
+                at = (left + self._inset(paragraph), top + index * self.step)
+                draw.text(at, row, fill=paragraph.ink, font=self.font)
             top = bottom
         return top
 

@@ -24,6 +24,8 @@ _INFERNO = (
 _AGAINST, _FOR = (25, 115, 255), (255, 85, 10)
 """Blue and vermilion, told apart with every kind of colour blindness; each alone, more opaque where more is."""
 _PAPER = (250, 250, 250)
+HATCHED = "hatched: cut off, not seen by the model"
+"""The remark on what a crop left out."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def paint(
     rows, columns = seen(geometry)
     if not (rows.all() and columns.all()):
         _hatch(painted, ~(rows[:, None] & columns))
-        remarks += ("hatched: cut off, not seen by the model",)
+        remarks += (HATCHED,)
     if empty:
         return Painted(painted, None, remarks)
     shown = _shown(class_map, geometry, scale.kind)

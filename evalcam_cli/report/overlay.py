@@ -67,10 +67,10 @@ def _draw_strip(width: int, warnings: Sequence[str], lines: Sequence[str], paint
     texts = drawable([*warnings, *lines])
     bands = [Paragraph(text, PAPER, ALARM, most=4) for text in texts[: len(warnings)]]
     paragraphs = [Paragraph(text) for text in texts[len(warnings) :]]
-    top, step = letters.height(bands, inner) + margin // 2, letters.step
+    top, step = letters.height(bands, width) + margin // 2, letters.step
     bar = 0 if painted.ends is None else 2 * step
     strip = Image.new("RGB", (width, top + letters.height(paragraphs, inner) + bar + margin - margin // 2), PAPER)
-    letters.write(strip, bands, (margin, 0), inner)
+    letters.write(strip, bands, (0, 0), width)
     top = letters.write(strip, paragraphs, (margin, top), inner)
     if painted.ends is not None:
         strip.paste(colour_bar(inner, step * 2 // 3, kind), (margin, top + step // 4))

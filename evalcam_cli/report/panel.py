@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from PIL import Image
 
 from evalcam_cli.data.preprocessing import Geometry
-from evalcam_cli.report.captions import ALARM, FAINT, INK, PAPER, Lettering, Paragraph, drawable, lettering
-from evalcam_cli.report.colours import Painted, Scale, colour_bar, paint
+from evalcam_cli.report.captions import ALARM, FAINT, PAPER, Lettering, Paragraph, drawable, lettering
+from evalcam_cli.report.colours import HATCHED, Kind, Painted, Scale, colour_bar, paint
 from evalcam_cli.report.enlarging import Floats
 
 PICTURE = 320
@@ -53,19 +53,13 @@ class _Slot:
 
     title: str
     picture: Image.Image
-    painted: Painted | None
-    cell: Cell | None
+    kind: Kind = "positive"
+    ends: tuple[str, str, str] | None = None
+    """Texts along the colour bar; None: there is none."""
+    below: tuple[Paragraph, ...] = ()
 
     def texts(self) -> list[str]:
-        return [self.title, *(text.text for text in self.below())]
-
-    def below(self) -> list[Paragraph]:
-        """Warning, notes and remarks, in their order."""
-        if self.cell is None:
-            return []
-        warnings = [] if self.cell.warning is None else [Paragraph(self.cell.warning, PAPER, ALARM, most=4)]
-        remarks = () if self.painted is None else self.painted.remarks
-        return [*warnings, *(Paragraph(text, FAINT, most=3) for text in (*self.cell.notes, *remarks))]
+        return [self.title, *(paragraph.text for paragraph in self.below), *(self.ends or ())]
 
 
 def draw_panel(image: Image.Image, rows: Sequence[Row], geometry: Geometry, *, title: str = "") -> Image.Image:
@@ -87,12 +81,9 @@ def draw_panel(image: Image.Image, rows: Sequence[Row], geometry: Geometry, *, t
     """
     small = _sized(image)
     place = _at_size(geometry, *small.size)
-    sections = [
-        (row.title, [_Slot("image", small, None, None), *(_slot(small, row, place, cell) for cell in row.cells)])
-        for row in rows
-    ]
+    sections = [(row.title, _slots(small, row, place)) for row in rows]
     texts = [title, *(heading for heading, _ in sections)]
-    texts += [text for _, slots in sections for slot in slots for text in (*slot.texts(), *_ends(slot))]
+    texts += [text for _, slots in sections for slot in slots for text in slot.texts()]
     layout = _Layout(
         max(small.width, _SLOT),
         small.height,
@@ -124,15 +115,24 @@ def _at_size(geometry: Geometry, width: int, height: int) -> Geometry:
     )
 
 
-def _slot(small: Image.Image, row: Row, place: Geometry, cell: Cell) -> _Slot:
-    if cell.class_map is None:
-        return _Slot(cell.title, Image.new("RGB", small.size, _RULE), None, cell)
-    painted = paint(small, cell.class_map, place, cell.scale, row.label)
-    return _Slot(cell.title, painted.image, painted, cell)
+def _slots(small: Image.Image, row: Row, place: Geometry) -> list[_Slot]:
+    """The plain image, on which is said what all maps share, and the maps."""
+    painted = [
+        None if cell.class_map is None else paint(small, cell.class_map, place, cell.scale, row.label)
+        for cell in row.cells
+    ]
+    hatched = any(HATCHED in one.remarks for one in painted if one is not None)
+    plain = _Slot("image", small, below=(Paragraph(HATCHED, FAINT, most=3),) if hatched else ())
+    return [plain, *(_slot(small, cell, one) for cell, one in zip(row.cells, painted, strict=True))]
 
 
-def _ends(slot: _Slot) -> tuple[str, ...]:
-    return () if slot.painted is None or slot.painted.ends is None else slot.painted.ends
+def _slot(small: Image.Image, cell: Cell, painted: Painted | None) -> _Slot:
+    remarks = () if painted is None else tuple(remark for remark in painted.remarks if remark != HATCHED)
+    warnings = () if cell.warning is None else (Paragraph(cell.warning, PAPER, ALARM, most=4),)
+    below = (*warnings, *(Paragraph(text, FAINT, most=3) for text in (*cell.notes, *remarks)))
+    if painted is None:
+        return _Slot(cell.title, Image.new("RGB", small.size, _RULE), below=below)
+    return _Slot(cell.title, painted.image, cell.scale.kind, painted.ends, below)
 
 
 @dataclass(frozen=True)
@@ -150,63 +150,60 @@ class _Layout:
     def draw(self, title: str, sections: Sequence[tuple[str, Sequence[_Slot]]]) -> Image.Image:
         columns = max((_columns(len(slots)) for _, slots in sections), default=1)
         inner = columns * self.width + (columns - 1) * _GAP
-        lines = [
-            (heading, [slots[at : at + columns] for at in range(0, len(slots), columns)]) for heading, slots in sections
-        ]
-        top = [Paragraph(self.drawable[title])] if title else []
-        height = _GAP + self.headings.height(top, inner)
-        for heading, grid in lines:
-            height += _GAP + self.headings.height(self._heading(heading), inner)
-            height += sum(self._line_height(line) for line in grid)
+        grids = [(self._written(heading), _lines(slots, columns)) for heading, slots in sections]
+        above = self._written(title) if title else []
+        height = _GAP + self.headings.height(above, inner)
+        for heading, lines in grids:
+            height += 2 * _GAP + self.headings.height(heading, inner) + sum(map(self._line_height, lines))
         panel = Image.new("RGB", (inner + 2 * _GAP, height), PAPER)
-        y = self.headings.write(panel, top, (_GAP, _GAP), inner)
-        for heading, grid in lines:
-            panel.paste(_RULE, (_GAP, y + _GAP // 2, _GAP + inner, y + _GAP // 2 + 1))
-            y = self.headings.write(panel, self._heading(heading), (_GAP, y + _GAP), inner)
-            for line in grid:
-                for column, slot in enumerate(line):
-                    self._draw_slot(panel, slot, (_GAP + column * (self.width + _GAP), y), self._title_height(line))
+        y = self.headings.write(panel, above, (_GAP, _GAP), inner)
+        for place, (heading, lines) in enumerate(grids):
+            if place or title:
+                panel.paste(_RULE, (_GAP, y + _GAP // 2, _GAP + inner, y + _GAP // 2 + 1))
+            y = self.headings.write(panel, heading, (_GAP, y + _GAP), inner) + _GAP // 2
+            for line in lines:
+                self._draw_line(panel, line, y)
                 y += self._line_height(line)
+            y += _GAP // 2
         return panel
 
-    def _heading(self, text: str) -> list[Paragraph]:
+    def _written(self, text: str) -> list[Paragraph]:
         return [Paragraph(self.drawable[text])]
 
     def _title_height(self, line: Sequence[_Slot]) -> int:
-        return max(self.letters.height(self._title(slot), self.width) for slot in line)
+        return max(self.letters.height(self._written(slot.title), self.width) for slot in line)
 
     def _line_height(self, line: Sequence[_Slot]) -> int:
         """Of slots side by side, with the gap below them."""
-        below = max(self._below_height(slot) for slot in line)
+        below = max(self._bar_height(slot) + self.letters.height(self._below(slot), self.width) for slot in line)
         return self._title_height(line) + self.picture_height + below + _GAP
 
-    def _below_height(self, slot: _Slot) -> int:
-        bar = 2 * self.letters.step if _ends(slot) else 0
-        return bar + self.letters.height(self._below(slot), self._band_width)
-
-    @property
-    def _band_width(self) -> int:
-        return self.width - 2 * (self.letters.size // 2)
-
-    def _title(self, slot: _Slot) -> list[Paragraph]:
-        return [Paragraph(self.drawable[slot.title], INK)]
+    def _bar_height(self, slot: _Slot) -> int:
+        """From the picture to the notes."""
+        return self.letters.step // 4 if slot.ends is None else 2 * self.letters.step
 
     def _below(self, slot: _Slot) -> list[Paragraph]:
-        return [replace(paragraph, text=self.drawable[paragraph.text]) for paragraph in slot.below()]
+        return [replace(paragraph, text=self.drawable[paragraph.text]) for paragraph in slot.below]
 
-    def _draw_slot(self, panel: Image.Image, slot: _Slot, place: tuple[int, int], title_height: int) -> None:
-        left, top = place
-        title = self._title(slot)
-        above = title_height - self.letters.height(title, self.width)  # titles stand on their pictures
-        self.letters.write(panel, title, (left, top + above), self.width)
-        panel.paste(slot.picture, (left, top + title_height))
-        y, step = top + title_height + self.picture_height, self.letters.step
-        if slot.painted is not None and slot.painted.ends is not None and slot.cell is not None:
-            panel.paste(colour_bar(self.width, step * 2 // 3, slot.cell.scale.kind), (left, y + step // 4))
-            ends = slot.painted.ends
-            self.letters.write_ends(panel, (ends[0], ends[1], self.drawable[ends[2]]), (left, y + step), self.width)
-            y += 2 * step
-        self.letters.write(panel, self._below(slot), (left + self.letters.size // 2, y), self._band_width)
+    def _draw_line(self, panel: Image.Image, line: Sequence[_Slot], top: int) -> None:
+        for column, slot in enumerate(line):
+            left, title = _GAP + column * (self.width + _GAP), self._written(slot.title)
+            bottom = top + self._title_height(line)  # titles stand on their pictures
+            self.letters.write(panel, title, (left, bottom - self.letters.height(title, self.width)), self.width)
+            panel.paste(slot.picture, (left, bottom))
+            self._draw_below(panel, slot, left, bottom + self.picture_height)
+
+    def _draw_below(self, panel: Image.Image, slot: _Slot, left: int, top: int) -> None:
+        step = self.letters.step
+        if slot.ends is not None:
+            first, middle, last = (self.drawable[text] for text in slot.ends)
+            panel.paste(colour_bar(self.width, step * 2 // 3, slot.kind), (left, top + step // 4))
+            self.letters.write_ends(panel, (first, middle, last), (left, top + step), self.width)
+        self.letters.write(panel, self._below(slot), (left, top + self._bar_height(slot)), self.width)
+
+
+def _lines(slots: Sequence[_Slot], columns: int) -> list[Sequence[_Slot]]:
+    return [slots[start : start + columns] for start in range(0, len(slots), columns)]
 
 
 def _columns(slots: int) -> int:
