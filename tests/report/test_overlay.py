@@ -9,6 +9,8 @@ from torch.nn import functional
 
 from evalcam_cli.data.preprocessing import Geometry, Preprocessing
 from evalcam_cli.report import fonts
+from evalcam_cli.report.captions import ALARM
+from evalcam_cli.report.colours import Kind, own_full
 from evalcam_cli.report.overlay import Floats, colorize, draw_overlay, enlarge, peak, png_bytes
 
 CAPTION = ["cat  p = 0.912", "Grad-CAM, layer4"]
@@ -47,18 +49,49 @@ def test_heat_has_the_same_colour_in_every_number_type(dtype: type[np.floating])
     assert (colorize(heat)[0, -1] == colorize(heat)[0, -2]).all()
 
 
-@pytest.mark.parametrize(("shape", "size"), [((7, 7), 224), ((4, 6), 100), ((1, 1), 32), ((8, 8), 5)])
+@pytest.mark.parametrize(("shape", "size"), [((7, 7), 224), ((4, 6), 100), ((1, 1), 32), ((8, 8), 8)])
 def test_enlarging_equals_bilinear_interpolation_without_aligned_corners(shape: tuple[int, int], size: int) -> None:
     class_map = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
     expected = functional.interpolate(
-        torch.from_numpy(class_map)[None, None], (size, size), mode="bilinear", align_corners=False
+        torch.from_numpy(class_map.astype(np.float64))[None, None], (size, size), mode="bilinear", align_corners=False
     )
 
     heat, seen = enlarge(class_map, place(size, size, "squash", image_size=size))
 
     assert heat.dtype == np.float32
-    np.testing.assert_allclose(heat, expected[0, 0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(heat, expected[0, 0].numpy(), atol=1e-6)
     assert seen.all()
+
+
+@pytest.mark.parametrize(("cells", "size"), [(7, 224), (28, 28), (8, 5), (64, 17), (224, 31), (224, 1)])
+def test_enlarging_equals_opencv_coarser_and_finer(cells: int, size: int) -> None:
+    cv2 = pytest.importorskip("cv2")
+    class_map = np.random.default_rng(2).standard_normal((cells, cells)).astype(np.float32)
+    how = cv2.INTER_AREA if size < cells else cv2.INTER_LINEAR
+    expected = cv2.resize(class_map.astype(np.float64), (size, size), interpolation=how)
+
+    heat, _ = enlarge(class_map, place(size, size, "squash", image_size=224))
+
+    np.testing.assert_allclose(heat, expected, atol=1e-6)
+
+
+def test_nothing_of_a_fine_map_falls_between_the_pixels_of_a_small_image() -> None:
+    class_map = one_hot_cell((224, 224), 100, 37)
+
+    heat, _ = enlarge(class_map, place(20, 20, image_size=224))
+
+    assert heat[100 * 20 // 224, 37 * 20 // 224] == heat.max()
+    assert heat.sum() * (224 / 20) ** 2 == pytest.approx(2, rel=1e-6)
+
+
+def test_averaging_goes_over_into_interpolation_without_a_step() -> None:
+    class_map = np.random.default_rng(2).standard_normal((100, 100)).astype(np.float32)
+
+    finer, coarser = (
+        enlarge(class_map, Geometry(100, 100, 100, scale, scale, 0, 0))[0] for scale in (1 + 1e-6, 1 - 1e-6)
+    )
+
+    np.testing.assert_allclose(finer, coarser, atol=1e-3)
 
 
 def test_squashing_stretches_the_map_over_the_whole_image() -> None:
@@ -189,6 +222,134 @@ def test_the_colours_do_not_depend_on_the_unit_of_the_map() -> None:
     assert all((one == other).all() for one, other in pairwise(drawn))
 
 
+@pytest.mark.parametrize("kind", ["positive", "magnitude"])
+def test_each_palette_rises_in_lightness(kind: Kind) -> None:
+    colours = colorize(np.linspace(0, 1, 256), kind) / 255
+
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)  # sRGB
+    lightness = linear @ (0.2126, 0.7152, 0.0722)
+
+    assert (np.diff(lightness) > -2e-3).all()
+    assert lightness[-1] > lightness[0] + 0.8
+
+
+@pytest.mark.parametrize("ground", [(0, 0, 0), (128, 128, 128), (255, 255, 255), (10, 200, 90)])
+def test_signed_colours_have_the_side_of_their_sign_and_depart_further_the_larger_the_value(
+    ground: tuple[int, int, int],
+) -> None:
+    image = Image.new("RGB", (400, 40), ground)
+    ramp = np.linspace(-1, 1, 401, dtype=np.float32)[None]
+
+    pixels = np.asarray(draw_overlay(image, ramp, place(400, 40, "squash"), kind="signed"))[20, :400].astype(int)
+
+    red_less_blue = (pixels[:, 0] - ground[0]) - (pixels[:, 2] - ground[2])
+    away = np.abs(pixels - ground).sum(axis=-1)
+    assert (red_less_blue[:190] < 0).all()
+    assert (red_less_blue[210:] > 0).all()
+    assert (np.diff(away[:200]) <= 0).all()
+    assert (np.diff(away[201:]) >= 0).all()
+
+
+def test_signed_colours_are_symmetric() -> None:
+    class_map = np.random.default_rng(3).standard_normal((7, 7)).astype(np.float32)
+    image, geometry = photo(150, 150), place(150, 150)
+
+    one, other = (
+        np.asarray(draw_overlay(image, sign * class_map, geometry, kind="signed"))[:150, :150] for sign in (1, -1)
+    )
+    untouched = np.asarray(image)
+
+    assert ((one == untouched).all(axis=-1) == (other == untouched).all(axis=-1)).mean() > 0.99
+
+
+@pytest.mark.parametrize("kind", ["positive", "magnitude", "signed"])
+@pytest.mark.parametrize("full_scale", [None, 0.5])
+def test_zero_leaves_the_image_untouched_in_all_kinds(kind: Kind, full_scale: float | None) -> None:
+    image, geometry = photo(200, 150), place(200, 150)
+    class_map = one_hot_cell((8, 8), 4, 4) - one_hot_cell((8, 8), 2, 2)
+    zero = enlarge(np.abs(class_map), geometry)[0] == 0
+
+    drawn = np.asarray(draw_overlay(image, class_map, geometry, kind=kind, full_scale=full_scale))[:150, :200]
+
+    assert zero.mean() > 0.3
+    assert (drawn[zero] == np.asarray(image)[zero]).all()
+    assert (drawn[~zero] != np.asarray(image)[~zero]).any()
+
+
+@pytest.mark.parametrize("kind", ["positive", "magnitude", "signed"])
+def test_on_a_shared_scale_equal_values_have_equal_colours(kind: Kind) -> None:
+    image, geometry = Image.new("RGB", (80, 80), (90, 90, 90)), place(80, 80)
+    halves = np.array([[0.25, 0.75]], dtype=np.float32)
+    others = np.array([[0.25, 3.0]], dtype=np.float32)
+
+    one, other = (
+        np.asarray(draw_overlay(image, cells, geometry, kind=kind, full_scale=2.0))[40] for cells in (halves, others)
+    )
+
+    assert (one[5] == other[5]).all()
+    assert (one[75] != other[75]).any()
+
+
+def test_values_above_a_given_scale_are_cut_and_the_bar_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, geometry = Image.new("RGB", (300, 80), (90, 90, 90)), place(300, 80, "squash")
+    said = drawn_texts(monkeypatch)
+
+    drawn = [
+        np.asarray(draw_overlay(image, np.full((2, 2), value, dtype=np.float32), geometry, full_scale=1))[:80, :300]
+        for value in (1.0, 3.2)
+    ]
+
+    assert (drawn[0] == drawn[1]).all()
+    assert said == ["up to 1 here", "0", "1 logit units", "up to 3.2 here", "0", ">= 1 logit units"]
+
+
+def test_a_signed_bar_goes_from_minus_to_plus_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = drawn_texts(monkeypatch)
+    class_map = one_hot_cell((4, 4), 0, 0) - 2 * one_hot_cell((4, 4), 1, 1)
+
+    draw_overlay(photo(300, 200), class_map, place(300, 200), kind="signed")
+    draw_overlay(photo(300, 200), class_map, place(300, 200), kind="signed", full_scale=3)
+
+    assert said == ["-4", "0", "4 logit units", "from -4 to 2 here", "<= -3", "0", "3 logit units"]
+
+
+def test_a_few_isolated_pixels_do_not_make_the_rest_of_a_fine_map_pale(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = drawn_texts(monkeypatch)
+    class_map = np.full((64, 64), 0.5, dtype=np.float32)
+    class_map[30, 30] = -100
+
+    draw_overlay(photo(300, 300), class_map, place(300, 300), kind="magnitude")
+
+    assert said == ["up to 100 here", "0", ">= 0.5 logit units"]
+
+
+def test_one_pixel_in_an_empty_fine_map_is_the_scale() -> None:
+    assert own_full(one_hot_cell((64, 64), 3, 3), place(300, 300), "magnitude") == 2
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_map_that_is_not_finite_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        draw_overlay(photo(30, 30), np.array([[0, value]], dtype=np.float32), place(30, 30))
+
+
+@pytest.mark.parametrize("full_scale", [0, -1, np.nan, np.inf])
+def test_a_scale_that_is_not_above_zero_is_refused(full_scale: float) -> None:
+    with pytest.raises(ValueError, match="scale must be above 0"):
+        draw_overlay(photo(30, 30), one_hot_cell((2, 2), 0, 0), place(30, 30), full_scale=full_scale)
+
+
+def test_a_warning_stands_in_a_band_right_below_the_image() -> None:
+    plain, warned = (
+        draw_overlay(photo(300, 200), one_hot_cell((4, 4), 1, 1), place(300, 200), warning=warning)
+        for warning in (None, "fails the sanity check: does not depend on what the model learned")
+    )
+
+    assert warned.height > plain.height
+    assert warned.getpixel((0, 200)) == warned.getpixel((299, 200)) == ALARM
+    assert ALARM not in {colour for _, colour in plain.crop((0, 200, 300, plain.height)).getcolors(9999) or ()}
+
+
 def test_what_a_crop_cut_off_is_paled_and_explained() -> None:
     image = Image.new("RGB", (300, 100), (40, 60, 80))
     class_map = np.full((4, 4), 0.5, dtype=np.float32)
@@ -228,12 +389,19 @@ def test_the_strip_says_class_probability_method_layer_and_scale(monkeypatch: py
 @pytest.mark.parametrize(
     "name", ["x" * 300, "a long name of many words " * 20, "W W", "'quoted' [name] $x^2$ \n\t\u202e"]
 )
-def test_no_text_is_clipped_and_the_probability_stays(width: int, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("warning", [None, "fails the sanity check: does not depend on what the model learned " * 3])
+def test_no_text_is_clipped_and_the_probability_stays(
+    width: int, name: str, warning: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     boxes: list[tuple[float, ...]] = []
     said = drawn_texts(monkeypatch, boxes)
 
     drawn = draw_overlay(
-        photo(width, 20), one_hot_cell((4, 4), 1, 1), place(width, 20), caption_lines=[f"{name}  p = 0.912"]
+        photo(width, 20),
+        one_hot_cell((4, 4), 1, 1),
+        place(width, 20),
+        caption_lines=[f"{name}  p = 0.912"],
+        warning=warning,
     )
 
     left, top, right, bottom = map(list, zip(*boxes, strict=True))
@@ -242,7 +410,7 @@ def test_no_text_is_clipped_and_the_probability_stays(width: int, name: str, mon
     assert max(right) <= drawn.width
     assert max(bottom) <= drawn.height - 20
     assert said[-3].endswith("p = 0.912")
-    assert len(said) <= 4
+    assert len(said) <= (4 if warning is None else 8)
 
 
 def test_names_that_no_font_can_draw_are_drawn_as_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,8 +422,9 @@ def test_names_that_no_font_can_draw_are_drawn_as_escapes(monkeypatch: pytest.Mo
     assert said[:2] == [r"[\uc815\uc0c1]  p = 1.000", "x"]
 
 
-def test_a_png_is_exact_and_carries_no_metadata() -> None:
-    image = photo(40, 30)
+@pytest.mark.parametrize("size", [(40, 30), (1, 1), (1, 70_000), (70_000, 2), (257, 300)])
+def test_a_png_is_exact_and_carries_no_metadata(size: tuple[int, int]) -> None:
+    image = photo(*size)
     image.info.update({"icc_profile": b"profile", "comment": "secret"})
 
     loaded = Image.open(io.BytesIO(png_bytes(image)))
@@ -263,6 +432,15 @@ def test_a_png_is_exact_and_carries_no_metadata() -> None:
     assert ImageChops.difference(loaded.convert("RGB"), image).getbbox() is None
     assert loaded.info == {}
     assert png_bytes(image) == png_bytes(image)
+
+
+def test_opencv_reads_the_same_pixels_from_a_png() -> None:
+    cv2 = pytest.importorskip("cv2")
+    image = photo(123, 45)
+
+    loaded = cv2.imdecode(np.frombuffer(png_bytes(image), np.uint8), cv2.IMREAD_UNCHANGED)
+
+    assert (loaded[..., ::-1] == np.asarray(image)).all()
 
 
 def drawn_texts(monkeypatch: pytest.MonkeyPatch, boxes: list[tuple[float, ...]] | None = None) -> list[str]:
