@@ -43,6 +43,9 @@ def gradcam(
         str | None,
         typer.Option(metavar="image|shared|raw", help="What full colour means: of each map, of the run, fixed."),
     ] = None,
+    flips: Annotated[
+        bool | None, typer.Option("--flips/--no-flips", help="Average over reflections; default in a failure report.")
+    ] = None,
     split: options.SplitFile = None,
     data: Annotated[Path | None, typer.Option("--data", help="Data set, or another copy of the split's.")] = None,
     subset: options.Subset = None,
@@ -88,6 +91,7 @@ def gradcam(
             "gradcam.layer": layer,
             "gradcam.against": against,
             "gradcam.norm": norm,
+            "gradcam.flips": flips,
             "gradcam.max_images": max_images,
             "data.allow_unreadable": allow_unreadable,
             "seed": seed,
@@ -147,6 +151,8 @@ def print_explanations(result: "GradCamResultFiles") -> None:
         write_out(f"localisation of {method} over {counted(found.maps, 'map')}:")
         numbers = [[name, *_with_interval(found.numbers[name])] for name in _LOCALISATION if name in found.numbers]
         write_table(["number", "estimate", "95 % interval"], numbers, texts=(0,))
+    if result.report:
+        write_out(result.report)
     write_out(shown(result.folder))
 
 

@@ -33,6 +33,7 @@ from evalcam_cli.workflows.explain_job import Job
 from evalcam_cli.workflows.explained_images import Subject
 from evalcam_cli.workflows.explaining import Explained, Explainer
 from evalcam_cli.workflows.explanations import LEDGER, TABLE, Explanation, Ledger, read_table, write_table
+from evalcam_cli.workflows.failure_report import FailureReport
 from evalcam_cli.workflows.intake import settle_unreadable
 from evalcam_cli.workflows.judging import Judge, has_truth, read_truth, write_boxes, write_localisation
 from evalcam_cli.workflows.map_files import Writing
@@ -71,6 +72,8 @@ class GradCamResultFiles:
     folder: Path
     localisation: dict[str, Localisation] = field(default_factory=dict)
     """By method, when objects were known."""
+    report: str = ""
+    """What a failure report found, in a sentence."""
 
     def read_rows(self) -> Iterator[Explanation]:
         """The rows of `explanations.csv`, one by one."""
@@ -94,7 +97,9 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
     loaded, target = _load(config, request)
     chosen = _subjects(config, request, loaded)
     truth = read_truth(request.boxes)
-    config = _with_classes(config, request, known=has_truth(truth, chosen))
+    config = _decided(config, request, known=has_truth(truth, chosen))
+    if request.report is not None and (target is not None or config.gradcam.against is not None):
+        raise UsageError("a failure report is about classes; leave out --target and --against")
     explainer, layer = _explainer(config, loaded, target)
     if any(one.rule == "true" for one in explainer.requests) and not all(subject.label for subject in chosen):
         raise UsageError("true classes need labels: name a --split, or a folder with class folders inside")
@@ -118,16 +123,18 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
                 _drawn(request, writing.names), later=asked.norm == "shared",
             )  # fmt: skip
             job.run(chosen, progress)
-            found = _conclude(config, request, loaded, job, chosen, progress) if len(ledger) else {}
+            result = GradCamResultFiles(request.out)
+            if len(ledger):
+                result = _conclude(config, request, loaded, job, chosen, progress)
             settle_unreadable(job.unreadable, len(chosen), config, request.out)
         (folder.path / LEDGER).unlink(missing_ok=True)  # kept above: once mended, an image is explained by --resume
-        return GradCamResultFiles(request.out, found)
+        return result
 
 
 def _conclude(
     config: RunConfig, request: GradCamRequest, loaded: LoadedClassifier, job: Job, chosen: Sequence[Subject],
     progress: Progress,
-) -> dict[str, Localisation]:  # fmt: skip
+) -> GradCamResultFiles:  # fmt: skip
     """Write what needs all images."""
     paths = [subject.path for subject in chosen]
     if job.later:
@@ -135,11 +142,17 @@ def _conclude(
         job.draw(chosen, progress)
     if job.judge.find:
         write_boxes(job.folder, job.ledger.entries(paths), job.writing.names, loaded.place)
-    found = {}
+    found, said = {}, ""
     if request.boxes is not None:
         found = write_localisation(job.folder, job.ledger.entries(paths), shown(request.boxes.absolute()))
+    if request.report is not None:
+        report = FailureReport(
+            job.folder, job.ledger, job.writing, config.data.max_pixels, right_too=request.report == "all",
+            place=loaded.place, sha256=loaded.sha256, subset=request.subset or config.evaluate.subset,
+        )  # fmt: skip
+        said = report.write(chosen, progress)
     write_table(job.folder, job.ledger.entries(paths))
-    return found
+    return GradCamResultFiles(request.out, found, said)
 
 
 def _largest(job: Job) -> dict[str, float]:
@@ -185,14 +198,16 @@ def _load(config: RunConfig, request: GradCamRequest) -> tuple[LoadedClassifier,
     return LoadedClassifier(Classifier(own.model, checkpoint, device), own.source.place, None, own.sha256), target
 
 
-def _with_classes(config: RunConfig, request: GradCamRequest, *, known: bool) -> RunConfig:
-    """The classes to explain: those of known objects where some are known; in a report, predicted and true ones too."""
+def _decided(config: RunConfig, request: GradCamRequest, *, known: bool) -> RunConfig:
+    """With what depends on the request: the classes of known objects, or those of a report, and its reflections."""
     classes = list(config.gradcam.classes)
     if request.report is not None:
         classes = list(dict.fromkeys([*classes, "predicted", "true"]))
     elif request.boxes is not None and classes == ["predicted"]:
         classes = ["true"] if known else ["all"]
-    return config.model_copy(update={"gradcam": config.gradcam.model_copy(update={"classes": tuple(classes)})})
+    flips = config.gradcam.flips
+    update = {"classes": tuple(classes), "flips": request.report is not None if flips is None else flips}
+    return config.model_copy(update={"gradcam": config.gradcam.model_copy(update=update)})
 
 
 def _explainer(config: RunConfig, loaded: LoadedClassifier, target: Target | None) -> tuple[Explainer, str]:
@@ -209,7 +224,7 @@ def _explainer(config: RunConfig, loaded: LoadedClassifier, target: Target | Non
         seed=config.seed, window=asked.window, stride=asked.stride, steps=asked.steps, copies=asked.copies
     )
     explainer = Explainer(
-        classifier, layers, asked.method, requests, against, target, flips=asked.flips, settings=settings
+        classifier, layers, asked.method, requests, against, target, flips=bool(asked.flips), settings=settings
     )
     return explainer, layer
 
