@@ -12,8 +12,8 @@ edges (an eighth), and the border (the four edges together). A region that cover
 to hold at most a of the mass when attention is spread evenly, at random places or around the middle. A class is said to
 look at a region when its mean share s over n images is
 
-1. large: s >= a + 0.2 (1 - a), as if a fifth of the attention were there alone and the rest spread evenly: 25 % in one
-   corner, 30 % along one edge, 55 % along the border; and
+1. large: s >= a + 0.15 (1 - a), as if 15 % of the attention were there alone and the rest spread evenly: 20 % in one
+   corner, 26 % along one edge, 52 % along the border; and
 2. no accident: by Hoeffding (1963), theorem 1, equation 2.1, independent shares with a mean of at most a reach s with a
    probability of at most exp(-n KL(s, a)), where KL(s, a) = s ln(s / a) + (1 - s) ln((1 - s) / (1 - a)), whatever
    their distribution. This must be at most 0.01 / (9 K) for K classes with images: the chance of any false warning in a
@@ -26,7 +26,12 @@ a border 10 images at 100 % and 30 at 80 %. `images_needed` tells; a class with 
 (10 for four classes) is called undecided when nothing passed. Images of one patient or one film are not independent:
 count those, not the images.
 
-**Measured** (`tests/benchmarks/attention.py`, four classes, 7 x 7 maps, 5 to 300 images per class): see there.
+**Measured** (`tests/benchmarks/attention.py`, four classes, 7 x 7 maps, 5 to 300 images per class): no false alarm in
+28,200 reports of maps that are even, noise, bumps at random places, around the middle, a third from one corner, or low
+in the picture. A corner marker that draws 80 % of the attention is found in all classes of 10 images, with 50 % in all
+of 30; in half of the images, 80 % in 87 % of the classes of 30 and all of 100; in a third of the images, 80 % and
+100 % of those of 100 and 300; in a tenth never. A text along one edge with 80 % takes 30 images, in half of the images
+300; markers anywhere along the border with 80 % take 100, weaker ones are not found: the average is too even.
 """
 
 import math

@@ -14,7 +14,9 @@ from PIL import Image
 from evalcam_cli.files import OutputFolder, write_error
 
 SIDE = 208
-"""Longest side in pixels that keeps an entry of four pictures below 60 kB in the page, for ordinary photographs."""
+"""Longest side of a picture in pixels; on the page it is as wide as that or less."""
+MOST_BYTES = 10_900
+"""Of a picture: four of them, in Base64, make an entry of less than 60 kB."""
 SPOOL_NAME = "failures.partial"
 _HEAD = struct.Struct("<4sIQ")  # mark, bytes of the text part, bytes of the pictures
 _MARK = b"evF1"
@@ -70,13 +72,18 @@ def _rank_key(loss: float, path: str) -> tuple[float, str]:
 _PICTURES = tuple(entry.name for entry in fields(FailureEntry) if entry.type in (bytes, bytes | None))
 
 
-def small_picture(image: Image.Image, *, side: int = SIDE, quality: int = 80) -> bytes:
-    """The image as JPEG, at most `side` pixels long, without metadata; a smaller one keeps its size.
+def small_picture(image: Image.Image, *, side: int = SIDE, most: int = MOST_BYTES) -> bytes:
+    """The image as JPEG, at most `side` pixels long and, at a lower quality if need be, `most` bytes; no metadata.
 
-    Draw an overlay on an image that `shrink` made, not the other way round: lines and letters stay sharp.
+    The lowest quality is 30; noise of this size is then about 11 kB. Draw an overlay on what `shrink` returns, not the
+    other way round: lines and letters stay sharp.
     """
-    buffer = io.BytesIO()
-    shrink(image, side=side).save(buffer, "JPEG", quality=quality, optimize=True, icc_profile=None)
+    small = shrink(image, side=side)
+    for quality in (82, 70, 55, 40, 30):
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=quality, optimize=True, icc_profile=None)
+        if buffer.tell() <= most:
+            break
     return buffer.getvalue()
 
 

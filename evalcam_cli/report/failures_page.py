@@ -5,6 +5,7 @@ import html
 import io
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -20,7 +21,7 @@ from evalcam_cli.report.overlay import colorize, png_bytes
 from evalcam_cli.text import counted, shown
 
 MATRIX_CLASSES = 16
-"""Most classes whose confusions are shown as a matrix; of more, as a list of the pairs that occur."""
+"""Most classes whose confusions are shown as a matrix, of more as a list; and whose average maps are not folded up."""
 _SHOWN_CLASSES = 6
 """Most classes whose probabilities are shown of an image; the true and the predicted one always are."""
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -61,6 +62,8 @@ class FailureFacts:
     legends: tuple[Legend, ...] = ()
     verdict: str = ""
     """What the sanity checks say of the method."""
+    verdict_failed: bool = False
+    """Whether that is a warning."""
     notes: tuple[str, ...] = ()
     """What else must be known, a paragraph each."""
     further: tuple[tuple[str, str], ...] = ()
@@ -81,8 +84,8 @@ def text(value: object) -> str:
 
 
 def name(value: object) -> str:
-    """A name from outside, whose writing direction stays its own."""
-    return f"<bdi>{text(value)}</bdi>"
+    """A name from outside, whose writing direction stays its own; it may break after `_` and `/`."""
+    return "<bdi>" + re.sub(r"([_/]+)", r"\1<wbr>", text(value)) + "</bdi>"
 
 
 def head(facts: FailureFacts) -> str:
@@ -109,11 +112,12 @@ def introduction(facts: FailureFacts, shown_mistakes: int) -> Iterator[str]:
         yield f"<div><dt>{text(term)}</dt><dd>{name(value)}</dd></div>\n"
     yield "</dl>\n"
     if not facts.mistakes:
-        yield f'<p class="box"><b>No mistakes:</b> {_all(facts.images)} predicted as labelled.</p>\n'
+        yield f'<p class="box calm"><b>No mistakes:</b> {_all(facts.images)} predicted as labelled.</p>\n'
     elif shown_mistakes < facts.mistakes:
         yield f'<p class="box">{shown_mistakes:,} of {facts.mistakes:,} mistakes are on this page.</p>\n'
     if facts.verdict:
-        yield f'<p class="box"><b>Is the map to be believed?</b> {text(facts.verdict)}</p>\n'
+        kind = "box" if facts.verdict_failed else "box calm"
+        yield f'<p class="{kind}"><b>Is the map to be believed?</b> {text(facts.verdict)}</p>\n'
     for note in facts.notes:
         yield f"<p>{text(note)}</p>\n"
     yield "</header>\n"
@@ -168,10 +172,10 @@ def confusions(facts: FailureFacts, groups: Groups, ids: Mapping[tuple[str, str]
         yield "</tbody>\n</table>\n</div>\n"
     elif groups:
         yield "<p>True class → predicted class, most frequent first. A pair shows its images alone.</p>\n"
-        yield '<ol class="pairs" tabindex="0">\n'
+        yield '<div class="pairs" tabindex="0" role="region" aria-label="Confusions"><ol>\n'
         for pair, entries in groups.items():
             yield f'<li><a href="#{ids[pair]}">{_arrow(*pair)}</a> <span class="soft">{len(entries):,}</span></li>\n'
-        yield "</ol>\n"
+        yield "</ol></div>\n"
     yield "</section>\n"
 
 
@@ -195,17 +199,37 @@ def attention_section(classes: Sequence[str], attention: Sequence[ClassAttention
     warnings = [warning for one in attention if (warning := describe(one, classes[one.class_index])) is not None]
     for warning in warnings:
         yield f'<p class="box"><b>Warning:</b> {text(warning)}.</p>\n'
-    if not warnings:
-        yield "<p>No class looks mainly at the border or into a corner.</p>\n"
+    yield f"<p>{_judgement(attention, len(warnings))}</p>\n"
     yield (
         "<p>The positive parts of all maps of a class on the area of the images, averaged with equal weight. Spread "
         f"evenly, {BORDER.area:.0%} would lie at the border (an eighth on every side) and "
         f"{REGIONS[0].area:.0%} in each corner (a quarter by a quarter).</p>\n"
     )
-    yield '<div class="classes">\n'
-    for one in sorted(attention, key=lambda one: (one.finding is None, one.class_index)):
-        yield _average(one, classes[one.class_index])
-    yield "</div>\n</section>\n"
+    warned = [one for one in attention if one.finding]
+    others = [one for one in attention if not one.finding]
+    yield from _averages(classes, warned)
+    if len(others) <= MATRIX_CLASSES:
+        yield from _averages(classes, others)
+    else:
+        yield f"<details><summary>{counted(len(others), 'class')} without a warning</summary>\n"
+        yield from _averages(classes, others)
+        yield "</details>\n"
+    yield "</section>\n"
+
+
+def _judgement(attention: Sequence[ClassAttention], warnings: int) -> str:
+    undecided = sum(one.undecided for one in attention)
+    said = "" if warnings else "No class was found to look mainly at the border or into a corner. "
+    if undecided:
+        said += f"{counted(undecided, 'class')} of {len(attention):,}: too few images to rule it out. "
+    return said + "A warning is given where accident is ruled out: a false one in less than 1 % of reports."
+
+
+def _averages(classes: Sequence[str], attention: Sequence[ClassAttention]) -> Iterator[str]:
+    if attention:
+        yield '<div class="classes">\n'
+        yield from (_average(one, classes[one.class_index]) for one in attention)
+        yield "</div>\n"
 
 
 def _average(one: ClassAttention, label: str) -> str:
@@ -217,7 +241,7 @@ def _average(one: ClassAttention, label: str) -> str:
         drawing = f'<div class="average">{picture(heat, f"average map of {label}")}{region or ""}</div>'
         corner = max(REGIONS[:4], key=lambda region: one.share(region) or 0.0)
         lines.append(f"border {one.share(BORDER):.0%}, {corner.name} {one.share(corner):.0%}")
-        lines += [f"too few images to rule out a shortcut ({one.needed:.0f} are needed)"] if one.undecided else []
+        lines += [f"too few images ({one.needed:.0f} are needed)"] if one.undecided else []
     warned = ' class="warned"' if one.finding else ""
     return f"<figure{warned}>{drawing}<figcaption>{'<br>'.join(lines)}</figcaption></figure>\n"
 
@@ -236,11 +260,9 @@ def group_start(pair: tuple[str, str], count: int, anchor: str, neighbours: Sequ
     title = _arrow(label, predicted) if label != predicted else f'<span class="true">{name(label)}</span>'
     links = " · ".join(f'<a href="#{there}">{word}</a>' for word, there in neighbours)
     noun = "mistake" if label != predicted else "right prediction"
-    turning = f'<p class="soft">{links}</p>\n' if links else ""
-    return (
-        f'<section class="pair" id="{anchor}">\n<h3>{title} <span class="soft">{counted(count, noun)}</span></h3>\n'
-        f"{turning}"
-    )
+    turning = f' <span class="turn">{links}</span>' if links else ""
+    said = f'<span class="soft">{counted(count, noun)}</span>'
+    return f'<section class="pair" id="{anchor}">\n<h3>{title} {said}{turning}</h3>\n'
 
 
 def card(entry: FailureEntry, rank: int) -> str:
@@ -249,7 +271,7 @@ def card(entry: FailureEntry, rank: int) -> str:
     said = [f'<span class="true">true: <b>{name(entry.label)}</b></span>']
     if entry.is_mistake:
         said.append(f'<span class="pred">predicted: <b>{name(entry.predicted)}</b></span>')
-    said.append(f'<span class="soft">loss {_number(entry.loss)}</span>')
+    said.append(f'<span class="soft">loss {number(entry.loss)}</span>')
     said += [f"<span>{text(entry.note)}</span>"] if entry.note else []
     links = "".join(f'<a href="{_address(path)}">{name(path.rpartition("/")[2])}</a>' for path in entry.files)
     return (
@@ -271,7 +293,7 @@ def _figures(entry: FailureEntry) -> Iterator[str]:
         what = f'<span class="pred">for {predicted} (predicted)</span>' + _up_to(entry.predicted_max)
         yield _figure(entry.predicted_map, f"map of the predicted class, {entry.predicted}", what)
     if entry.difference is not None:
-        what = "true − predicted" + ("" if entry.difference_max is None else f", ±{_number(entry.difference_max)}")
+        what = "true − predicted" + ("" if entry.difference_max is None else f", ±{number(entry.difference_max)}")
         yield _figure(entry.difference, "map of the true class minus that of the predicted one", what)
     if entry.counterfactual is not None:
         what = f"against {predicted}"
@@ -283,7 +305,7 @@ def _figures(entry: FailureEntry) -> Iterator[str]:
 def _up_to(largest: float | None) -> str:
     if largest is None:
         return ""
-    return f", up to {_number(largest)}" if largest > 0 else ", empty: nothing speaks for it"
+    return f", up to {number(largest)}" if largest > 0 else ", empty: nothing speaks for it"
 
 
 def _figure(data: bytes, alt: str, caption: str) -> str:
@@ -323,12 +345,13 @@ def _bar(entry: FailureEntry, label: str, value: float) -> str:
         kind, said = ' class="pred"', " <small>predicted</small>"
     width = min(max(100 * value, 0), 100) if math.isfinite(value) else 0
     return (
-        f'<li{kind}><span><b>{name(label)}</b>{said}</span><span class="p">{_number(value)}</span>'
+        f'<li{kind}><span><b>{name(label)}</b>{said}</span><span class="p">{number(value)}</span>'
         f'<i style="--p:{width:.1f}"></i></li>\n'
     )
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Three decimals, or a word."""
     if math.isnan(value):
         return "n/a"
     return f"{value:.3f}" if math.isfinite(value) else "infinite"

@@ -25,10 +25,12 @@ figure{margin:0}
 .facts dd{margin:0;font-weight:600}
 .box{border-left:4px solid var(--warn-line);background:var(--warn);padding:.5rem .8rem;border-radius:0 6px 6px 0;
 margin:.6rem 0}
+.calm{border-color:var(--link);background:var(--card)}
 .legends{display:flex;flex-wrap:wrap;gap:1rem 2rem}
-.legends figure{width:18rem;max-width:100%}
+.legends figure{width:22rem;max-width:100%}
 .legends img{width:100%;height:14px;display:block;border-radius:3px}
-.legends .ends{display:flex;justify-content:space-between;font-size:.8rem}
+.legends .ends{display:flex;justify-content:space-between;font-size:.8rem;gap:1rem;line-height:1.3}
+.legends .ends :last-child{text-align:right}
 .legends figcaption{font-size:.85rem}
 nav{position:sticky;top:0;z-index:2;background:var(--paper);border-bottom:1px solid var(--line);padding:.5rem 0;
 margin-top:1rem;display:flex;flex-wrap:wrap;gap:.3rem 1.1rem;align-items:center;font-size:.9rem}
@@ -45,21 +47,23 @@ tbody th{text-align:right;max-width:14rem}
 td{background:rgb(var(--heat)/calc(var(--s,0)*.55))}
 td a{color:inherit;font-weight:600;display:block}
 td.right{color:var(--soft);background:var(--card)}
-.pairs{max-height:24rem;overflow:auto;columns:22rem;padding:.3rem .3rem .3rem 2.6rem;border:1px solid var(--line);
-border-radius:8px}
+.pairs{max-height:24rem;overflow:auto;border:1px solid var(--line);border-radius:8px}
+.pairs ol{columns:22rem;margin:0;padding:.5rem .5rem .5rem 3rem}
 .pairs li{break-inside:avoid}
-.classes{display:grid;grid-template-columns:repeat(auto-fill,minmax(10rem,1fr));gap:1rem}
+.classes{display:grid;grid-template-columns:repeat(auto-fill,minmax(11rem,1fr));gap:1rem}
 .classes figure{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.6rem}
 .classes .warned{border-color:var(--warn-line);border-width:2px}
 .classes figcaption b{color:var(--ink)}
 .classes figcaption{font-size:.85rem}
+summary{cursor:pointer;margin:.6rem 0}
+.classes+.classes{margin-top:1rem}
 .average{position:relative;aspect-ratio:1;margin-bottom:.4rem}
 .average img{width:100%;height:100%;display:block;border-radius:4px}
 .average span{position:absolute;border:2px dashed #fff;outline:1px solid #000}
 .list{display:flex;flex-direction:column}
 .pair{display:flex;flex-direction:column}
-.pair>p{order:-1}
-.pair>h3{order:-2}
+.pair>h3{order:-1}
+.turn{font-size:.85rem;font-weight:400;margin-left:1rem;white-space:nowrap}
 .card{content-visibility:auto;contain-intrinsic-size:auto 20rem;background:var(--card);border:1px solid var(--line);
 border-radius:8px;padding:.7rem .8rem;margin:0 0 .8rem}
 .card:target,.pair:target>h3{outline:3px solid var(--link);outline-offset:3px;border-radius:4px}
@@ -83,7 +87,7 @@ border-radius:8px;padding:.7rem .8rem;margin:0 0 .8rem}
 body:has(.pair:target) .filtered{display:block}
 body:has(.pair:target) .pair:not(:target){display:none}
 body:has(#by-loss:checked):not(:has(.pair:target)) .pair{display:contents}
-body:has(#by-loss:checked):not(:has(.pair:target)) .pair>:is(h3,p){display:none}
+body:has(#by-loss:checked):not(:has(.pair:target)) .pair>h3{display:none}
 @media (max-width:40rem){body{padding:0 .6rem 2rem;font-size:.95rem}
 h1{font-size:1.35rem}
 nav fieldset{margin-left:0}
