@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,7 +67,7 @@ def localisation_rows(
     ]
 
 
-def localisation_document(methods: Mapping[str, Localisation]) -> dict[str, object]:
+def localisation_document(methods: Mapping[str, Localisation]) -> dict[str, Any]:
     """The numbers of every method as JSON."""
     return {
         name: {
@@ -79,15 +80,15 @@ def localisation_document(methods: Mapping[str, Localisation]) -> dict[str, obje
     }
 
 
-def coco_image(number: int, path: str, width: int, height: int) -> dict[str, object]:
+def coco_image(number: int, path: str, width: int, height: int) -> dict[str, Any]:
     """An entry of `images`, numbered from 1."""
     return {"id": number, "file_name": path, "width": width, "height": height}
 
 
-def coco_annotation(number: int, image: int, category: int, found: FoundObject) -> dict[str, object]:
+def coco_annotation(number: int, image: int, category: int, found: FoundObject) -> dict[str, Any]:
     """An entry of `annotations`: bbox as x, y, width, height; area in pixels; the mask run-length encoded."""
     x0, y0, x1, y1 = found.box
-    entry: dict[str, object] = {
+    entry: dict[str, Any] = {
         "id": number, "image_id": image, "category_id": category, "bbox": [x0, y0, x1 - x0, y1 - y0],
         "area": found.pixels, "iscrowd": 0, "score": found.score,
     }  # fmt: skip
@@ -97,7 +98,7 @@ def coco_annotation(number: int, image: int, category: int, found: FoundObject) 
 def coco_document(
     classes: Sequence[str], images: Sequence[Mapping[str, object]], annotations: Sequence[Mapping[str, object]],
     description: str = "",
-) -> dict[str, object]:  # fmt: skip
+) -> dict[str, Any]:  # fmt: skip
     """A COCO document (https://cocodataset.org/#format-data); category k + 1 is the class of output k."""
     return {
         "info": {"description": description},
@@ -107,7 +108,7 @@ def coco_document(
     }
 
 
-def run_lengths(mask: NDArray[np.bool_]) -> dict[str, object]:
+def run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """COCO's uncompressed RLE: lengths of the runs down the columns, left to right, the first one of pixels off."""
     column_wise = np.asarray(mask, dtype=bool).ravel(order="F")
     changes = np.flatnonzero(np.diff(column_wise, prepend=False, append=not column_wise[-1]))
