@@ -27,7 +27,7 @@ a border 10 images at 100 % and 30 at 80 %. `images_needed` tells; a class with 
 count those, not the images.
 
 **Measured** (`tests/benchmarks/attention.py`, four classes, 7 x 7 maps, 5 to 300 images per class): no false alarm in
-28,200 reports of maps that are even, noise, bumps at random places, around the middle, a third from one corner, or low
+8,358 reports of maps that are even, noise, bumps at random places, around the middle, a third from one corner, or low
 in the picture. A corner marker that draws 80 % of the attention is found in all classes of 10 images, with 50 % in all
 of 30; in half of the images, 80 % in 87 % of the classes of 30 and all of 100; in a third of the images, 80 % and
 100 % of those of 100 and 300; in a tenth never. A text along one edge with 80 % takes 30 images, in half of the images
