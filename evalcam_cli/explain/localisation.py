@@ -11,7 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evalcam_cli.explain.boxes import Bools, Box, Boxes, binarise, find_segments, iou, largest_segment, stack_boxes
+from evalcam_cli.explain.boxes import (
+    ILSVRC_FRACTION,
+    Bools,
+    Box,
+    Boxes,
+    binarise,
+    find_segments,
+    iou,
+    largest_segment,
+    stack_boxes,
+)
 from evalcam_cli.explain.levels import LEVELS, LevelBoxes, find_contours, scale_steps
 
 Floats = NDArray[np.float64]
@@ -48,7 +58,7 @@ class Localised:
     empty: bool
     """Whether nothing in the map speaks for the class."""
     box: Box | None
-    """Of the largest segment above 15 % of the maximum; None in an empty map."""
+    """Of the largest segment above 15 % (or another fraction) of the maximum; None in an empty map."""
     iou: float
     """Of that box and the nearest object's; 0 in an empty map."""
     pixel_iou: float | None
@@ -63,6 +73,8 @@ class Localised:
     """Share of the seen pixels that are the objects': the energy of a map that is the same everywhere."""
     hits: bytes
     """Whether a box overlaps enough at each of the 255 levels, as `unpack_hits` reads it."""
+    overlaps: bytes
+    """IoU of the largest contour at each level, as `unpack_overlaps` reads it."""
 
 
 def truth_of_boxes(boxes: Iterable[Box], height: int, width: int) -> Truth:
@@ -87,7 +99,7 @@ def _known(truth: Truth) -> Truth:
 
 def localise(
     heat: NDArray[np.floating], seen: Bools, truth: Truth, *, peak: tuple[int, int] | None, unit: str, label: str = "",
-    rank: int | None = None,
+    rank: int | None = None, fraction: float = ILSVRC_FRACTION,
 ) -> Localised:  # fmt: skip
     """Hold one map against the truth.
 
@@ -103,12 +115,15 @@ def localise(
         unit: The image, or what its images belong to.
         label: The explained class.
         rank: Classes that the model puts before it.
+        fraction: Of the maximum, above which the box is drawn.
     """
     positive = np.where(seen, np.maximum(heat, 0), 0).astype(np.float64)
     total = float(positive.sum())
-    found = largest_segment(binarise(positive))
+    found = largest_segment(binarise(positive, fraction))
     box = None if found is None else found[1].box
     height, width = heat.shape
+    largest, every = _level_overlaps(positive, seen, truth.boxes)
+    hits = np.stack([largest >= V1_OVERLAP, *(every >= overlap for overlap in V2_OVERLAPS)])
     return Localised(
         unit=unit,
         label=label,
@@ -121,7 +136,8 @@ def localise(
         centre_distance=distance_to(truth.mask, width // 2, height // 2),
         energy=float(positive[truth.mask].sum()) / total if total > 0 else None,
         share=float((truth.mask & seen).sum() / seen.sum()),
-        hits=np.packbits(_level_hits(positive, seen, truth.boxes)).tobytes(),
+        hits=np.packbits(hits).tobytes(),
+        overlaps=largest.astype("<f2").tobytes(),
     )
 
 
@@ -137,14 +153,13 @@ def _pixel_iou(found: Bools, mask: Bools) -> float:
     return float((found & mask).sum() / (found | mask).sum())
 
 
-def _level_hits(positive: Floats, seen: Bools, truths: Boxes) -> Bools:
-    """(4, 255): of the largest contour with IoU >= 0.5, and of any contour with IoU >= 0.3, 0.5 and 0.7."""
+def _level_overlaps(positive: Floats, seen: Bools, truths: Boxes) -> tuple[Floats, Floats]:
+    """(255,) best IoU with an object at every level: of the largest contour, and of any contour."""
     stride = -(-max(positive.shape) // _LONGEST_SIDE)
     picked = tuple(slice(min(stride // 2, side - 1), side, stride) for side in positive.shape)
     contours = find_contours(scale_steps(positive[picked], seen[picked]))
-    largest, every = (_best_overlaps(_spread(one, stride, positive.shape), truths) for one in
-                      (contours.largest, contours.every))  # fmt: skip
-    return np.stack([largest >= V1_OVERLAP, *(every >= overlap for overlap in V2_OVERLAPS)])
+    largest, every = (_spread(one, stride, positive.shape) for one in (contours.largest, contours.every))
+    return _best_overlaps(largest, truths), _best_overlaps(every, truths)
 
 
 def _spread(found: LevelBoxes, stride: int, shape: tuple[int, ...]) -> LevelBoxes:
@@ -161,6 +176,12 @@ def _best_overlaps(found: LevelBoxes, truths: Boxes) -> Floats:
     best = np.zeros(LEVELS)
     np.maximum.at(best, found.levels, iou(found.boxes, truths).max(axis=1, initial=0))
     return best
+
+
+def unpack_overlaps(records: Iterable[Localised]) -> Floats:
+    """(N, 255): of the largest contour at every level, to three digits."""
+    packed = np.frombuffer(b"".join(record.overlaps for record in records), dtype="<f2")
+    return packed.reshape(-1, LEVELS).astype(np.float64)
 
 
 def unpack_hits(records: Iterable[Localised]) -> Bools:

@@ -13,11 +13,11 @@ from evalcam_cli.evaluation.intervals import wilson_interval
 from evalcam_cli.evaluation.means import mean_interval
 from evalcam_cli.explain.boxes import Bools
 from evalcam_cli.explain.levels import LEVELS
-from evalcam_cli.explain.localisation import V1_OVERLAP, V2_OVERLAPS, Floats, Localised, unpack_hits
+from evalcam_cli.explain.localisation import V1_OVERLAP, V2_OVERLAPS, Floats, Localised, unpack_hits, unpack_overlaps
 
 MEANINGS = {
-    "iou_50": "Share of maps whose box (15 % of the maximum, largest segment) and an object have an IoU of at "
-    "least 0.5.",
+    "iou_50": "Share of maps whose box (above 15 % of the maximum or as asked for, largest segment) and an object have "
+    "an IoU of at least 0.5.",
     "iou_mean": "Mean IoU of that box and the object it fits best; 0 for an empty map.",
     "pixel_iou_mean": "Mean IoU of that segment and the mask, pixel by pixel; 0 for an empty map.",
     "localisation_error_top1": "Share of images whose class is not the predicted one, or whose box has an IoU below "
@@ -29,6 +29,8 @@ MEANINGS = {
     "for all maps together.",
     "max_box_acc_v2": "The same of any contour, averaged over an IoU of 0.3, 0.5 and 0.7 or more, each at its own "
     "best threshold.",
+    "iou_mean_best": "Mean IoU of the largest contour and the object it fits best, at the one threshold that is best "
+    "for all maps together.",
     "pointing_game": "Share of maps whose strongest point lies less than 15 pixels from an object.",
     "pointing_game_0px": "Share of maps whose strongest point lies on an object.",
     "pointing_game_centre": "How often the centre of the image would have been less than 15 pixels from an object.",
@@ -70,8 +72,13 @@ def summarise(records: Sequence[Localised]) -> Localisation:
     chosen = np.take_along_axis(hits, best[None, :, None], axis=2)[:, :, 0]
     numbers["max_box_acc"] = _noted(estimates.rate(chosen[:, 0], np.ones(len(records), dtype=bool)))
     numbers["max_box_acc_v2"] = _noted(estimates.mean(chosen[:, 1:].mean(axis=1)))
-    names = ("max_box_acc", *(f"max_box_acc_v2 at {overlap:g}" for overlap in V2_OVERLAPS))
-    thresholds = {name: int(level) / LEVELS for name, level in zip(names, best, strict=True)} if records else {}
+    overlaps = unpack_overlaps(records)
+    highest = int(overlaps.sum(axis=0).argmax())
+    numbers["iou_mean_best"] = _noted(estimates.mean(overlaps[:, highest]))
+    names = ("iou_mean_best", "max_box_acc", *(f"max_box_acc_v2 at {overlap:g}" for overlap in V2_OVERLAPS))
+    thresholds = (
+        {name: int(level) / LEVELS for name, level in zip(names, (highest, *best), strict=True)} if records else {}
+    )
     ordered = {name: numbers[name] for name in MEANINGS if name in numbers}
     return Localisation(ordered, len(records), len(units), thresholds)
 

@@ -13,6 +13,7 @@ from evalcam_cli.explain.localisation import (
     truth_of_boxes,
     truth_of_mask,
     unpack_hits,
+    unpack_overlaps,
 )
 from tests.explain.contour_oracle import boxes_by_threshold, overlap, walked_contours
 
@@ -100,6 +101,15 @@ def test_boxes_alone_say_nothing_about_single_pixels() -> None:
     assert judged(hot(9, 9, (2, 2, 5, 5)), (2, 2, 5, 5)).pixel_iou is None
 
 
+def test_a_higher_fraction_draws_a_smaller_box() -> None:
+    heat = hot(20, 30, (5, 3, 15, 12), 0.4) + hot(20, 30, (6, 4, 9, 8), 0.6)
+    truth = truth_of_boxes([(6, 4, 9, 8)], 20, 30)
+
+    found = localise(heat, np.ones((20, 30), dtype=bool), truth, peak=(7, 5), unit="a.png", fraction=0.5)
+
+    assert (found.box, found.iou) == ((6, 4, 9, 8), 1)
+
+
 def test_a_truth_without_an_object_is_refused() -> None:
     with pytest.raises(ValueError, match="no object"):
         truth_of_mask(np.zeros((3, 3), dtype=bool))
@@ -134,6 +144,7 @@ def test_hits_at_every_threshold_equal_the_published_protocol(seed: int) -> None
         ]
         wanted = [best[0] >= 0.5, best[1] >= 0.3, best[1] >= 0.5, best[1] >= 0.7]
         assert hits[:, level_of(threshold)].tolist() == wanted
+        assert unpack_overlaps([found])[0, level_of(threshold)] == pytest.approx(best[0], abs=1e-3)
 
 
 @pytest.mark.parametrize(("height", "width"), [(900, 1400), (1300, 257), (20, 2000), (3, 1025)])

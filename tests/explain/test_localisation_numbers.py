@@ -20,7 +20,7 @@ def hits(**rows: tuple[int, int]) -> bytes:
 def record(unit: str = "a", iou: float = 0.6, **changes: object) -> Localised:
     plain = Localised(
         unit=unit, label="cat", rank=0, empty=False, box=(0, 0, 4, 4), iou=iou, pixel_iou=None, distance=0.0,
-        centre_distance=3.0, energy=0.5, share=0.2, hits=hits(),
+        centre_distance=3.0, energy=0.5, share=0.2, hits=hits(), overlaps=bytes(510),
     )  # fmt: skip
     return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -87,6 +87,18 @@ def test_the_second_version_averages_three_overlaps_each_at_its_own_threshold() 
     assert found.numbers["max_box_acc_v2"].estimate == pytest.approx((1 + 0.5 + 0.5) / 3)
     assert found.thresholds["max_box_acc_v2 at 0.3"] == 40 / 255
     assert found.thresholds["max_box_acc_v2 at 0.7"] == 200 / 255
+
+
+def test_the_best_mean_iou_is_at_one_threshold_for_all_maps() -> None:
+    curves = np.zeros((2, 255), dtype="<f2")
+    curves[0, 50:120] = 0.5
+    curves[1, 100:] = 0.75
+    curves[1, 200] = 1
+
+    found = summarise([record(str(i), overlaps=curve.tobytes()) for i, curve in enumerate(curves)])
+
+    assert found.numbers["iou_mean_best"].estimate == 0.625  # the best of each map would give 0.75
+    assert found.thresholds["iou_mean_best"] == 100 / 255
 
 
 def test_empty_maps_are_misses_but_have_no_energy() -> None:
