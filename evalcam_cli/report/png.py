@@ -19,7 +19,7 @@ def png_bytes(image: Image.Image) -> bytes:
 
     PNG specification, third edition (W3C 2025): 8 bits per sample, not interlaced, all rows filtered by "Up". Only runs
     are packed and the bytes Huffman coded (zlib's `Z_RLE`): in a photograph there is little else to find. Half of the
-    time of Pillow's level 1, and files 5 to 15 % larger.
+    time of Pillow's level 1; files from 6 % smaller to 29 % larger, the latter where a small photograph was enlarged.
     """
     pixels = np.asarray(image.convert("RGB"))
     height, width, _ = pixels.shape

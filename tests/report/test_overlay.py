@@ -122,7 +122,7 @@ def test_a_crop_sees_the_centre_square_only() -> None:
 
 
 @pytest.mark.parametrize("resize", ["pad", "crop", "squash"])
-@pytest.mark.parametrize(("width", "height"), [(100, 100), (333, 500), (1999, 1237), (640, 101), (127, 2000)])
+@pytest.mark.parametrize(("width", "height"), [(100, 100), (333, 500), (999, 617), (640, 101), (127, 2000)])
 @pytest.mark.parametrize("cells", [4, 7])
 def test_a_hot_cell_peaks_over_the_same_place_of_the_original(resize: str, width: int, height: int, cells: int) -> None:
     geometry = place(width, height, resize)
