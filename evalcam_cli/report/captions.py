@@ -41,7 +41,7 @@ class Lettering:
         """From row to row."""
         return self.size * 4 // 3
 
-    def rows(self, paragraph: Paragraph, width: int) -> list[str]:
+    def rows(self, paragraph: Paragraph, width: int) -> tuple[str, ...]:
         return _wrapped(paragraph.text, self.font, width - 2 * self._inset(paragraph), paragraph.most)
 
     def _inset(self, paragraph: Paragraph) -> int:
@@ -105,16 +105,17 @@ def drawable(texts: Sequence[str]) -> list[str]:
     ]
 
 
-def _wrapped(line: str, font: ImageFont.FreeTypeFont, width: int, most: int) -> list[str]:
+@functools.lru_cache(maxsize=256)  # rows are needed to measure and again to draw, and many pictures share lines
+def _wrapped(line: str, font: ImageFont.FreeTypeFont, width: int, most: int) -> tuple[str, ...]:
     """The line on at most so many rows of this width in pixels; shortened in the middle where that is not enough."""
     if font.getlength(line) <= width:
-        return [line]
+        return (line,)
     if most == 1:
-        return [_shortened(line, font, width)]
+        return (_shortened(line, font, width),)
     fitting = _most_fitting(lambda count: line[:count], len(line), font, width)
     gaps = (line.rfind(gap, 0, fitting + 1) for gap in ("  ", " "))  # two spaces stand between parts of a line
     cut = next((gap for gap in gaps if gap > fitting // 2), fitting)
-    return [line[:cut].rstrip(), *_wrapped(line[cut:].lstrip(), font, width, most - 1)]
+    return (line[:cut].rstrip(), *_wrapped(line[cut:].lstrip(), font, width, most - 1))
 
 
 def _shortened(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
