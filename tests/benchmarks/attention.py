@@ -1,9 +1,9 @@
 """Measure the warning of attention at the border or in a corner: false alarms without a reason, and planted markers.
 
-    python -m tests.benchmarks.attention [--reports 2000]
+    python -m tests.benchmarks.attention [--reports 400]
 
 Simulated 7 x 7 maps, four classes per report. A false alarm is a report with any warning, a find a class with the right
-region named. With 2,000 reports it takes about four minutes on one core.
+region named. It takes about two minutes on one core.
 """
 
 import argparse
@@ -108,7 +108,7 @@ def found(draw: Draw, n: int, reports: int, seed: int) -> Iterator[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--reports", type=int, default=2000)
+    parser.add_argument("--reports", type=int, default=400)
     reports = parser.parse_args().reports
     print(f"{'':34}" + "".join(f"{f'n={n}':>9}" for n in NUMBERS))
     for name, draw in NOTHING.items():
