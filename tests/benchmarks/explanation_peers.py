@@ -3,10 +3,11 @@
 import importlib
 import importlib.metadata
 import importlib.util
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +19,18 @@ from torch import Tensor, nn
 from torchvision import models
 
 from evalcam_cli.data.preprocessing import Preprocessing
+from evalcam_cli.explain.ablation import ablation_cam
+from evalcam_cli.explain.eigen import eigen_cam
 from evalcam_cli.explain.guided import guided_backprop_attributions
-from evalcam_cli.explain.maps import layer_maps
+from evalcam_cli.explain.maps import Maps, layer_maps
+from evalcam_cli.explain.occlusion import occlusion
+from evalcam_cli.explain.score_cam import score_cam
 from evalcam_cli.explain.targets import of_classes
 from evalcam_cli.report.overlay import draw_overlay
 
 Floats = NDArray[np.float32]
+WINDOW, STRIDE = 24, 16
+"""Of occlusion, in pixels; at 64 and 224 px the last window is cut at the border."""
 
 MapFunction = Callable[[nn.Module, nn.Module, Tensor, Sequence[int]], Tensor]
 """From a model, a layer of it, (N, 3, H, W) images and a class for each to (N, h, w) maps, or (N, 3, H, W)."""
@@ -90,6 +97,18 @@ def _evalcam_of_scores(model: nn.Module, layer: nn.Module, images: Tensor, score
 
 def _evalcam_overlay(photograph: Image.Image, class_map: Floats, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     return np.asarray(draw_overlay(photograph, class_map, preprocessing.geometry(*photograph.size)))
+
+
+def _evalcam_layer(explain: Callable[..., Maps]) -> MapFunction:
+    def maps(model: nn.Module, layer: nn.Module, images: Tensor, classes: Sequence[int]) -> Tensor:
+        return explain(model, layer, images, of_classes([[each] for each in classes])).maps[:, 0]
+
+    return maps
+
+
+def _evalcam_occlusion(model: nn.Module, layer: nn.Module, images: Tensor, classes: Sequence[int]) -> Tensor:
+    target = of_classes([[each] for each in classes])
+    return occlusion(model, images, target, window=WINDOW, stride=STRIDE).maps[:, 0]
 
 
 def _evalcam_guided(model: nn.Module, layer: nn.Module, images: Tensor, classes: Sequence[int]) -> Tensor:
@@ -168,6 +187,16 @@ def _captum(method: str) -> MapFunction:
     return maps
 
 
+def _captum_occlusion(model: nn.Module, layer: nn.Module, images: Tensor, classes: Sequence[int]) -> Tensor:
+    """It gives each channel of a pixel the same value."""
+    attribution = importlib.import_module("captum.attr").Occlusion(model)
+    window, stride = (3, WINDOW, WINDOW), (3, STRIDE, STRIDE)
+    found: Tensor = attribution.attribute(
+        images, window, strides=stride, target=torch.tensor(list(classes)), perturbations_per_eval=16
+    )
+    return found[:, 0]
+
+
 def _captum_guided(model: nn.Module, layer: nn.Module, images: Tensor, classes: Sequence[int]) -> Tensor:
     attribution = importlib.import_module("captum.attr").GuidedBackprop(model)
     with warnings.catch_warnings():
@@ -197,7 +226,9 @@ OURS = Tool(
     "evalcam", "evalcam",
     {
         **{name: _evalcam(name) for name in ("cam", "gradcam", "gradcam++", "hirescam", "xgradcam", "layercam")},
-        "all classes": _evalcam("gradcam"), "guided-backprop": _evalcam_guided,
+        "all classes": _evalcam("gradcam"), "guided-backprop": _evalcam_guided, "occlusion": _evalcam_occlusion,
+        "ablationcam": _evalcam_layer(ablation_cam), "eigencam": _evalcam_layer(eigen_cam),
+        "scorecam": _evalcam_layer(score_cam),
     },
     _evalcam_picture, _evalcam_of_scores, _evalcam_overlay,
 )  # fmt: skip
@@ -206,6 +237,7 @@ GRAD_CAM = Tool(
     {
         "gradcam": _grad_cam("GradCAM"), "gradcam++": _grad_cam("GradCAMPlusPlus"), "hirescam": _grad_cam("HiResCAM"),
         "xgradcam": _grad_cam("XGradCAM"), "layercam": _grad_cam("LayerCAM"), "guided-backprop": _grad_cam_guided,
+        "ablationcam": _grad_cam("AblationCAM"), "eigencam": _grad_cam("EigenCAM"), "scorecam": _grad_cam("ScoreCAM"),
     },
     _grad_cam_picture, _grad_cam_of_scores,
 )  # fmt: skip
@@ -214,6 +246,7 @@ TORCHCAM = Tool(
     {
         "cam": _torchcam("CAM"), "gradcam": _torchcam("GradCAM"), "gradcam++": _torchcam("GradCAMpp"),
         "xgradcam": _torchcam("XGradCAM"), "layercam": _torchcam("LayerCAM"),
+        "scorecam": _torchcam("ScoreCAM"),
     },
     _torchcam("GradCAM", normalized=True), _torchcam_of_scores, _torchcam_overlay,
 )  # fmt: skip
@@ -221,7 +254,7 @@ CAPTUM = Tool(
     "captum", "captum",
     {
         "gradcam": _captum("LayerGradCam"), "hirescam": _captum("LayerGradientXActivation"),
-        "guided-backprop": _captum_guided,
+        "guided-backprop": _captum_guided, "occlusion": _captum_occlusion,
     },
     _captum_picture, _captum_of_scores,
 )  # fmt: skip
@@ -254,10 +287,12 @@ def build(name: str, *, side: int, classes: int = 10) -> nn.Module:
     torch.manual_seed(0)
     network = NETWORKS[name]
     model = network.build(weights=None, num_classes=classes)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # statistics are the mean over the forward passes; else deep networks see nothing
     with torch.no_grad():
-        if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
-            for _ in range(5):
-                model(torch.randn(8, 3, side, side))
+        for _ in range(5 if norms else 0):
+            model(torch.randn(8, 3, side, side))
         nn.init.normal_(model.get_submodule(network.head).get_parameter("weight"), std=0.05)
     return model.eval()
 
@@ -297,10 +332,10 @@ def largest_difference(found: Tensor, wanted: Tensor) -> float:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the warnings of other packages."""
+    """Without the warnings, logs and progress bars of other packages."""
     logger = logging.getLogger("torchcam")
     level = logger.level
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         logger.setLevel(logging.ERROR)
         try:

@@ -17,6 +17,7 @@ import torch
 
 from tests.benchmarks.explanation_memory import measure, print_memory
 from tests.benchmarks.explanation_parity import print_parity
+from tests.benchmarks.explanation_parity_others import print_others
 from tests.benchmarks.explanation_peers import NETWORKS
 from tests.benchmarks.explanation_speed import contests, print_speed
 
@@ -42,7 +43,8 @@ def main() -> int:
 
 
 def run_parity(options: argparse.Namespace) -> int:
-    return 0 if print_parity(side=options.side, count=options.images, networks=options.networks) else 1
+    fine = print_parity(side=options.side, count=options.images, networks=options.networks)
+    return 0 if print_others(side=64, count=options.images) and fine else 1
 
 
 def run_speed(options: argparse.Namespace) -> int:
