@@ -40,7 +40,11 @@ NotNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 def _as_texts(value: object) -> object:
     """`class: 3` and `class: [true, 3]` mean the texts `3` and `true`."""
     values = value if isinstance(value, list) else [value]
-    return tuple(json.dumps(one) if isinstance(one, bool | int) else one for one in values)
+    return tuple(_as_text(one) for one in values)
+
+
+def _as_text(value: object) -> object:
+    return json.dumps(value) if isinstance(value, bool | int) else value
 
 
 Texts = Annotated[tuple[str, ...], BeforeValidator(_as_texts)]
@@ -212,7 +216,7 @@ class GradCamConfig(_Section):
     layer: str | None = None
     """Module whose activations are weighed, as named by `model.named_modules()`, by default the last stage; `a+b` fuses
     the maps of two."""
-    against: str | None = None
+    against: Annotated[str | None, BeforeValidator(_as_text)] = None
     """Class that the others are compared with: what speaks for them and not for it."""
     norm: Literal["image", "shared", "raw"] = "image"
     """What full colour means: a map's own maximum, the largest of the run, or `gradcam.full_colour` in every run."""

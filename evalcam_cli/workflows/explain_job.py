@@ -15,6 +15,7 @@ from evalcam_cli.workflows.explained_images import Picture, Subject
 from evalcam_cli.workflows.explaining import Explained, Explainer
 from evalcam_cli.workflows.explanations import Entry, Ledger
 from evalcam_cli.workflows.judging import Judge
+from evalcam_cli.workflows.manifest import map_facts
 from evalcam_cli.workflows.map_files import Writing, loss_of, read_map
 
 log = logging.getLogger("evalcam")
@@ -118,7 +119,8 @@ class Job:
             self.folder.write(name, data)
         probabilities = tuple(map(float, found.probabilities))
         loss = loss_of(subject, self.writing.names, found)
-        extra = self.judge.judge(picture, found, rows, self.writing) | {"notes": found.notes}
+        extra = self.judge.judge(picture, found, rows, self.writing)
+        extra["maps"] = [map_facts(found.maps[method][place]) for method, place in found.order()]
         return Entry(subject.path, picture.sha256, picture.size, loss, probabilities, rows, extra)
 
     def _redraw(self, known: tuple[Subject, Entry]) -> dict[str, bytes]:

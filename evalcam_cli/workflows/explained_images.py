@@ -39,6 +39,11 @@ class Subject:
     stem: str
     """Folder and stem of the output files, POSIX."""
 
+    @property
+    def root(self) -> Path:
+        """The folder that `relative` starts from."""
+        return self.file.parents[self.relative.count("/")]
+
 
 def named(arguments: Sequence[Path], classes: Sequence[str], limit: int | None) -> list[Subject]:
     """The images named on the command line, with the class folder that a folder of class folders gives."""

@@ -25,6 +25,7 @@ from evalcam_cli.models.device import choose_device, use_full_precision
 from evalcam_cli.models.folded import folded
 from evalcam_cli.models.inference import Classifier, ready
 from evalcam_cli.progress import Progress, silent
+from evalcam_cli.report.colours import own_full
 from evalcam_cli.text import shown
 from evalcam_cli.workflows import explained_images as images
 from evalcam_cli.workflows import own_code, subjects
@@ -35,8 +36,16 @@ from evalcam_cli.workflows.explaining import Explained, Explainer
 from evalcam_cli.workflows.explanations import LEDGER, TABLE, Explanation, Ledger, read_table, write_table
 from evalcam_cli.workflows.failure_report import FailureReport
 from evalcam_cli.workflows.intake import settle_unreadable
-from evalcam_cli.workflows.judging import Judge, has_truth, read_truth, write_boxes, write_localisation
-from evalcam_cli.workflows.map_files import Writing
+from evalcam_cli.workflows.judging import (
+    Judge,
+    has_truth,
+    read_truth,
+    refuse_images_as_masks,
+    write_boxes,
+    write_localisation,
+)
+from evalcam_cli.workflows.manifest import write_manifest
+from evalcam_cli.workflows.map_files import Writing, read_map
 
 log = logging.getLogger("evalcam")
 
@@ -110,6 +119,7 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
         asked.maps, full, "score units" if target else None,
         {name: METHODS[name].caution for name in asked.method if METHODS[name].caution},
     )  # fmt: skip
+    refuse_images_as_masks(truth, request.boxes, {subject.root for subject in chosen})
     inputs = [path for path in (*request.images, request.data) if path is not None and path.is_dir()]
     with output_folder(request.out, overwrite=request.overwrite, resume=request.resume, inputs=inputs) as folder:
         settings = _settings(config, request, loaded, layer, chosen)
@@ -151,18 +161,20 @@ def _conclude(
             place=loaded.place, sha256=loaded.sha256, subset=request.subset or config.evaluate.subset,
         )  # fmt: skip
         said = report.write(chosen, progress)
+    write_manifest(job.folder, job.ledger.settings, job.writing, job.ledger.entries(paths))
     write_table(job.folder, job.ledger.entries(paths))
     return GradCamResultFiles(request.out, found, said)
 
 
 def _largest(job: Job) -> dict[str, float]:
-    """The largest value of all maps, by method."""
+    """The strongest value of all maps, by method; a method whose maps are all empty is left out."""
     largest: dict[str, float] = {}
     for entry in job.ledger.entries(job.ledger.paths()):
+        geometry = job.writing.preprocessing.geometry(*entry.size)
         for row in entry.rows:
-            value = row.map_max if METHODS[row.method].signed else max(row.map_max, -row.map_min)
-            if value > 0:
-                largest[row.method] = max(value, largest.get(row.method, 0))
+            full = own_full(read_map(job.folder.path, row.map), geometry, job.writing.scale(row.method).kind)
+            if full > 0:
+                largest[row.method] = max(full, largest.get(row.method, 0))
     return largest
 
 

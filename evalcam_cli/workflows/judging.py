@@ -1,13 +1,12 @@
 """Boxes out of maps, and how well maps stand on known objects: image by image, then for the whole run."""
 
-import base64
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from evalcam_cli.data.boxes import BoxTable, MaskFolder, read_boxes
-from evalcam_cli.errors import DataError
+from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.explain.boxes import binarise, label_segments
 from evalcam_cli.explain.localisation import Localised, Truth, localise, truth_of_boxes, truth_of_mask
 from evalcam_cli.explain.localisation_numbers import Localisation, summarise
@@ -25,6 +24,7 @@ from evalcam_cli.report.localisation import (
     localisation_rows,
     localisation_section,
 )
+from evalcam_cli.text import shown
 from evalcam_cli.workflows.explained_images import Picture, Subject
 from evalcam_cli.workflows.explaining import Explained
 from evalcam_cli.workflows.explanations import Entry, Explanation
@@ -58,7 +58,14 @@ class Judge:
             if truth is not None:
                 peak = None if row.peak_x is None or row.peak_y is None else (row.peak_x, row.peak_y)
                 record = localise(
-                    heat, seen, truth, peak=peak, unit=row.path, label=row.class_name, rank=_rank(found, place)
+                    heat,
+                    seen,
+                    truth,
+                    peak=peak,
+                    unit=row.path,
+                    label=row.class_name,
+                    rank=_rank(found, place),
+                    fraction=self.threshold,
                 )
                 extra.setdefault(_LOCALISED, {}).setdefault(method, []).append(_plain(record))
         return extra
@@ -69,7 +76,9 @@ class Judge:
             return []
         largest = max(segments, key=lambda segment: segment.pixels)
         score = row.logit if row.probability is None else row.probability
-        found = FoundObject(row.path, row.class_name, largest.box, largest.pixels, score, labels == largest.number)
+        found = FoundObject(
+            picture.subject.relative, row.class_name, largest.box, largest.pixels, score, labels == largest.number
+        )
         return [{"annotation": coco_annotation(0, 0, row.class_index + 1, found), "row": box_rows([found])[0]}]
 
     def _truth(self, picture: Picture, row: Explanation) -> Truth | None:
@@ -106,12 +115,13 @@ def _rank(found: Explained, place: int) -> int | None:
 
 
 def _plain(record: Localised) -> dict[str, Any]:
-    return asdict(record) | {"hits": base64.b64encode(record.hits).decode()}
+    return {name: value.hex() if isinstance(value, bytes) else value for name, value in asdict(record).items()}
 
 
 def _record(values: dict[str, Any]) -> Localised:
     box = None if values["box"] is None else tuple(values["box"])
-    return Localised(**{**values, "box": box, "hits": base64.b64decode(values["hits"])})
+    packed = {entry.name: bytes.fromhex(values[entry.name]) for entry in fields(Localised) if entry.type is bytes}
+    return Localised(**{**values, **packed, "box": box})
 
 
 def write_boxes(folder: OutputFolder, entries: Iterable[Entry], classes: Sequence[str], model: str) -> None:
@@ -156,6 +166,18 @@ def write_localisation(folder: OutputFolder, entries: Iterable[Entry], place: st
 def _by(records: Sequence[Localised]) -> dict[str, Localisation]:
     labels = sorted({record.label for record in records})
     return {label: summarise([record for record in records if record.label == label]) for label in labels}
+
+
+def refuse_images_as_masks(truth: BoxTable | MaskFolder | None, path: Path | None, roots: Iterable[Path]) -> None:
+    """Refuse a folder of masks that is a folder of images, where a PNG would be its own mask.
+
+    Raises:
+        UsageError: It is one.
+    """
+    if isinstance(truth, MaskFolder) and path is not None:
+        for root in roots:
+            if path.resolve() == root.resolve():
+                raise UsageError(f"--boxes {shown(path.absolute())} is the folder of the images, not of their masks")
 
 
 def has_truth(truth: BoxTable | MaskFolder | None, subjects: Sequence[Subject]) -> bool:

@@ -1,0 +1,290 @@
+"""What gradcam does beyond one map per image: methods, contrasts, scales, boxes, reports, own code."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evalcam_cli.config import RunConfig, load_config
+from evalcam_cli.data.boxes import read_boxes
+from evalcam_cli.errors import DataError, UsageError
+from evalcam_cli.report.overlay import enlarge
+from evalcam_cli.workflows.checkpoints import WeightsRequest, load_classifier
+from evalcam_cli.workflows.explanations import Explanation
+from evalcam_cli.workflows.gradcam import GradCamRequest, explain
+from evalcam_cli.workflows.manifest import read_manifest
+from evalcam_cli.workflows.map_files import Floats, read_map
+from evalcam_cli.workflows.train import TrainRequest, train
+from tests.conftest import TINY, read_rows
+
+
+def config(*assignments: str) -> RunConfig:
+    return load_config(assignments=[*(one for one in TINY if one != "--set"), "train.epochs=2", *assignments])
+
+
+@pytest.fixture(scope="module")
+def run(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(config(), TrainRequest(tmp_path_factory.mktemp("train") / "run", colours)).folder
+
+
+@pytest.fixture
+def image(colours: Path) -> Path:
+    return colours / "정상" / "000.png"
+
+
+def maps_of(out: Path, rows: Sequence[Explanation]) -> list[Floats]:
+    return [read_map(out, row.map) for row in rows]
+
+
+def test_several_methods_make_maps_overlays_and_a_panel(run: Path, image: Path, tmp_path: Path) -> None:
+    methods = "gradcam,guided-gradcam,occlusion"
+
+    rows = explain(
+        config(f"gradcam.method={methods}", "gradcam.class=all"),
+        GradCamRequest(tmp_path / "out", (image,), WeightsRequest(run)),
+    ).rows
+
+    assert [row.method for row in rows] == [name for name in methods.split(",") for _ in range(2)]
+    assert [row.layer for row in rows] == ["layer4", "layer4", "layer4", "layer4", "", ""]
+    with Image.open(tmp_path / "out" / "000.panel.png") as panel:
+        assert panel.width > 4 * 40
+    assert all((tmp_path / "out" / row.overlay).exists() for row in rows)
+
+
+def test_each_method_runs_from_the_command(run: Path, image: Path, tmp_path: Path) -> None:
+    from typing import get_args
+
+    from evalcam_cli.config import Method
+    from evalcam_cli.explain.methods import METHODS
+
+    every = get_args(Method)
+
+    rows = explain(
+        config(f"gradcam.method={','.join(every)}", "gradcam.steps=4", "gradcam.copies=2"),
+        GradCamRequest(tmp_path / "out", (image,), WeightsRequest(run)),
+    ).rows
+
+    assert tuple(METHODS) == every == tuple(row.method for row in rows)
+    by_method = dict(zip(every, maps_of(tmp_path / "out", rows), strict=True))
+    np.testing.assert_allclose(by_method["counterfactual"], -by_method["gradcam"], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(by_method["hirescam"], by_method["gradcam"], rtol=1e-4, atol=1e-6)
+
+
+def test_a_class_against_another_is_the_difference_of_their_maps(run: Path, image: Path, tmp_path: Path) -> None:
+    request = GradCamRequest(tmp_path / "all", (image,), WeightsRequest(run))
+    one, other = maps_of(tmp_path / "all", explain(config("gradcam.class=all"), request).rows)
+
+    (row,) = explain(
+        config("gradcam.class=0", "gradcam.against=1"), GradCamRequest(tmp_path / "out", (image,), WeightsRequest(run))
+    ).rows
+
+    assert row.class_name == "a [b] against 정상"
+    np.testing.assert_allclose(read_map(tmp_path / "out", row.map), one - other, rtol=1e-4, atol=1e-6)
+
+
+def test_reflections_are_averaged(run: Path, image: Path, tmp_path: Path) -> None:
+    """The map of an image and that of its mirror image become reflections of each other."""
+    mirrored = tmp_path / "mirrored.png"
+    with Image.open(image) as original:
+        original.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mirrored)
+
+    rows = explain(
+        config("gradcam.class=0", "gradcam.flips=true"),
+        GradCamRequest(tmp_path / "out", (image, mirrored), WeightsRequest(run)),
+    ).rows
+
+    one, other = maps_of(tmp_path / "out", rows)
+    np.testing.assert_allclose(one, other[:, ::-1], rtol=1e-4, atol=1e-5)
+
+
+def test_the_inference_form_gives_the_same_maps(run: Path, image: Path, tmp_path: Path) -> None:
+    found = [
+        explain(config(f"gradcam.folded={folded}"), GradCamRequest(tmp_path / folded, (image,), WeightsRequest(run)))
+        for folded in ("false", "true")
+    ]
+
+    plain, quick = (read_map(result.folder, result.rows[0].map) for result in found)
+    assert not np.array_equal(plain, quick)
+    np.testing.assert_allclose(quick, plain, rtol=0, atol=1e-4 * np.abs(plain).max())
+
+
+def test_a_shared_scale_shows_equal_values_in_equal_colours(run: Path, colours: Path, tmp_path: Path) -> None:
+    """The image with the largest value is drawn as on its own; all others are paler than on their own."""
+    folder = colours / "정상"
+    results = {
+        norm: explain(
+            config("gradcam.class=predicted", f"gradcam.norm={norm}"),
+            GradCamRequest(tmp_path / norm, (folder,), WeightsRequest(run)),
+        )
+        for norm in ("image", "shared")
+    }
+
+    rows = results["shared"].rows
+    strongest = max(range(len(rows)), key=lambda place: rows[place].map_max)
+    same = []
+    for row in rows:
+        pictures = [np.asarray(Image.open(tmp_path / norm / row.overlay).convert("RGB")) for norm in results]
+        height = Image.open(folder / Path(row.path).name).height
+        same.append(np.array_equal(pictures[0][:height], pictures[1][:height]))
+    assert same[strongest]
+    assert not all(same)
+
+
+def test_a_bundle_holds_the_same_maps(run: Path, image: Path, tmp_path: Path) -> None:
+    results = {
+        kind: explain(
+            config("gradcam.class=all", "gradcam.method=gradcam,layercam", f"gradcam.maps={kind}"),
+            GradCamRequest(tmp_path / kind, (image,), WeightsRequest(run)),
+        )
+        for kind in ("npy", "npz")
+    }
+
+    assert not list((tmp_path / "npz").rglob("*.npy"))
+    assert [path.name for path in (tmp_path / "npz").rglob("*.npz")] == ["000.maps.npz"]
+    for one, other in zip(results["npy"].rows, results["npz"].rows, strict=True):
+        np.testing.assert_array_equal(read_map(tmp_path / "npy", one.map), read_map(tmp_path / "npz", other.map))
+
+
+def test_maps_reload_to_equal_bits_and_a_changed_one_is_found(run: Path, image: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    rows = explain(config("gradcam.class=all"), GradCamRequest(out, (image,), WeightsRequest(run))).rows
+
+    found = list(read_manifest(out))
+
+    loaded = load_classifier(WeightsRequest(run), config())
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["checkpoint_sha256"] == loaded.sha256
+    assert manifest["preprocessing"]["image_size"] == loaded.classifier.preprocessing.image_size
+    assert [record["class"] for record, _ in found] == ["a [b]", "정상"]
+    for (record, array), row in zip(found, rows, strict=True):
+        assert (record["min"], record["max"]) == (row.map_min, row.map_max) == (array.min(), array.max())
+    changed = np.load(out / rows[1].map)
+    changed[0, 0] += 1
+    np.save(out / rows[1].map, changed)
+    with pytest.raises(DataError, match="not the map that evalcam wrote"):
+        list(read_manifest(out))
+
+
+def write_boxes(path: Path, rows: Sequence[tuple[str, str, int, int, int, int]]) -> Path:
+    lines = [",".join(map(str, row)) for row in rows]
+    path.write_text("\n".join(["path,label,x0,y0,x1,y1", *lines, ""]), encoding="utf-8")
+    return path
+
+
+def test_maps_are_held_against_known_boxes(run: Path, colours: Path, tmp_path: Path) -> None:
+    rows = [
+        (file.relative_to(colours).as_posix(), file.parent.name, 0, 0, *Image.open(file).size)
+        for file in sorted(colours.rglob("*.png"))
+    ]
+    boxes = write_boxes(tmp_path / "boxes.csv", rows)
+
+    result = explain(config(), GradCamRequest(tmp_path / "out", (colours,), WeightsRequest(run), boxes=boxes))
+
+    found = result.localisation["gradcam"].numbers
+    assert result.localisation["gradcam"].maps == len(rows)  # one per image: that of its own class
+    assert all(row.class_name == row.label for row in result.rows)
+    assert found["object_share"].estimate == 1  # the box is the whole image
+    share = 1 - sum(row.empty for row in result.rows) / len(rows)
+    assert found["pointing_game_0px"].estimate == pytest.approx(share)
+    assert found["energy"].estimate == pytest.approx(1)
+    document = json.loads((tmp_path / "out" / "localisation.json").read_text(encoding="utf-8"))
+    assert document["gradcam"]["maps"] == len(rows)
+    assert "pointing_game" in (tmp_path / "out" / "localisation.md").read_text(encoding="utf-8")
+
+
+def test_boxes_of_other_images_are_refused_at_the_end(run: Path, colours: Path, tmp_path: Path) -> None:
+    boxes = write_boxes(tmp_path / "boxes.csv", [("other.png", "정상", 0, 0, 2, 2)])
+
+    with pytest.raises(DataError, match="none of its objects is of an explained image"):
+        explain(config(), GradCamRequest(tmp_path / "out", (colours,), WeightsRequest(run), boxes=boxes))
+
+
+def test_boxes_out_hold_what_lies_above_the_threshold(run: Path, image: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    (row,) = explain(
+        config("gradcam.box_threshold=0.5"), GradCamRequest(out, (image,), WeightsRequest(run), find_boxes=True)
+    ).rows
+
+    (box,) = read_boxes(out / "boxes.csv").of("000.png", 10**6, 10**6)
+    with Image.open(image) as original:
+        size = original.size
+    geometry = load_classifier(WeightsRequest(run), config()).classifier.preprocessing.geometry(*size)
+    heat, _ = enlarge(read_map(out, row.map), geometry)
+    ys, xs = np.nonzero(heat >= 0.5 * heat.max())
+    assert (box.x0, box.y0) >= (int(xs.min()), int(ys.min()))
+    assert box.x1 <= xs.max() + 1
+    assert box.y1 <= ys.max() + 1
+    document = json.loads((out / "coco.json").read_text(encoding="utf-8"))
+    assert document["annotations"][0]["bbox"] == [box.x0, box.y0, box.x1 - box.x0, box.y1 - box.y0]
+    assert sum(document["annotations"][0]["segmentation"]["counts"]) == size[0] * size[1]
+
+
+@pytest.mark.parametrize("kind", ["mistakes", "all"])
+def test_a_failure_report_shows_what_was_predicted_wrongly(run: Path, colours: Path, tmp_path: Path, kind: str) -> None:
+    """The label of one image is wrong on purpose."""
+    data = tmp_path / "data"
+    for label in ("a [b]", "정상"):
+        (data / label).mkdir(parents=True)
+        for file in sorted((colours / label).glob("*.png"))[:4]:
+            (data / label / file.name).write_bytes(file.read_bytes())
+    (data / "정상" / "wrong.png").write_bytes((data / "a [b]" / "000.png").read_bytes())
+    out = tmp_path / "out"
+
+    result = explain(config(), GradCamRequest(out, weights=WeightsRequest(run), data=data, report=kind))
+
+    table = read_rows(out / "explanations.csv")
+    wrong = {row["path"] for row in table if row["predicted"] != row["label"]}
+    assert "정상/wrong.png" in wrong
+    assert result.report.startswith(f"{len(wrong)} mistake")
+    page = (out / "failures.html").read_text(encoding="utf-8")
+    assert all(path.rpartition("/")[2] in page for path in wrong)
+    assert ("003.png" in page) == (kind == "all" or any("003" in path for path in wrong))
+    assert {row["path"] for row in table if row["overlay"]} == (
+        wrong if kind == "mistakes" else {row["path"] for row in table}
+    )
+    with Image.open(out / "failures.png") as sheet:
+        assert sheet.width > 500
+    assert not (out / "failures.partial").exists()
+
+
+FACTORY = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv2d(3, 4, 3, stride=8)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, images):
+        return self.head(self.body(images).relu().mean((2, 3)))
+
+def factory():
+    return Net()
+
+def spread(output):
+    return output.max(1).values - output.min(1).values
+"""
+
+
+def test_an_own_model_and_an_own_target_are_explained(image: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(FACTORY, encoding="utf-8")
+    own = f"{tmp_path / 'own.py'}:"
+    settings = config("gradcam.layer=body", "data.image_size=64")
+
+    (row,) = explain(settings, GradCamRequest(tmp_path / "one", (image,), model=f"{own}factory")).rows
+    (scored,) = explain(
+        settings, GradCamRequest(tmp_path / "two", (image,), model=f"{own}factory", target=f"{own}spread")
+    ).rows
+
+    assert row.class_name.startswith("output ")
+    assert row.probability is not None
+    assert (scored.class_name, scored.probability, scored.predicted) == ("target", None, "")
+    assert scored.logit > 0
+    with pytest.raises(UsageError, match="has no layer4 to explain"):
+        explain(config("data.image_size=64"), GradCamRequest(tmp_path / "three", (image,), model=f"{own}factory"))
