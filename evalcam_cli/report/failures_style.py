@@ -1,4 +1,7 @@
-"""The look of the failure report: light and dark, wide and narrow, on paper, and without a script."""
+"""The look of the failure report: light and dark, wide and narrow, on paper, and without a script.
+
+`:has` looks at few elements each time: with `body:has(.pair:target)` 3,000 entries took 7 s more to read.
+"""
 
 STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1a1c1f;--soft:#5a6068;--line:#d9dce1;--card:#f7f8fa;--link:#0b5cad;
@@ -84,10 +87,10 @@ border-radius:8px;padding:.7rem .8rem;margin:0 0 .8rem}
 .bars small{color:inherit}
 .files{font-size:.85rem;display:flex;flex-wrap:wrap;gap:.1rem 1rem;margin:.5rem 0 0}
 .filtered{display:none}
-body:has(.pair:target) .filtered{display:block}
-body:has(.pair:target) .pair:not(:target){display:none}
-body:has(#by-loss:checked):not(:has(.pair:target)) .pair{display:contents}
-body:has(#by-loss:checked):not(:has(.pair:target)) .pair>h3{display:none}
+.list:has(>.pair:target)>.filtered{display:block}
+.list:has(>.pair:target)>.pair:not(:target){display:none}
+nav:has(#by-loss:checked)~main .list:not(:has(>.pair:target))>.pair{display:contents}
+nav:has(#by-loss:checked)~main .list:not(:has(>.pair:target))>.pair>h3{display:none}
 @media (max-width:40rem){body{padding:0 .6rem 2rem;font-size:.95rem}
 h1{font-size:1.35rem}
 nav fieldset{margin-left:0}
