@@ -31,6 +31,12 @@ class Attributions:
         return Maps(self.output, self.scores, self.values.sum(dim=2), self.gap, self.note)
 
 
+def filled(images: Tensor, baseline: float | Tensor) -> Tensor:
+    """The baseline, a colour or images, for each of the (N, 3, H, W) images; in their own precision."""
+    exact = baseline if isinstance(baseline, Tensor) else torch.tensor(baseline, dtype=torch.float64)
+    return exact.cpu().to(images.dtype).to(images.device).expand_as(images)
+
+
 @dataclass(frozen=True)
 class Question:
     """What is explained, settled on the images as they are: a class predicted there stays the class in every copy."""

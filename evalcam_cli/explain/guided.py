@@ -89,7 +89,8 @@ def guided_grad_cam_attributions(
         UsageError: As `guided_backprop_attributions`.
         ValueError: The target does not fit the output.
     """
-    coarse = layer_maps(model, layers, inputs, target)["gradcam"].maps
+    kept = tuple(given.clone() for given in as_tuple(inputs))  # which a model that writes into its input may spoil
+    coarse = layer_maps(model, layers, kept, target)["gradcam"].maps
     guided = guided_backprop_attributions(model, inputs, target)
     size = as_tuple(inputs)[0].shape[2:]
     enlarged = functional.interpolate(coarse.clamp(min=0), size, mode="bilinear", align_corners=False)

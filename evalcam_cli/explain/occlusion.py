@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from evalcam_cli.errors import UsageError
-from evalcam_cli.explain.copies import Question, ask
+from evalcam_cli.explain.copies import Question, ask, filled
 from evalcam_cli.explain.maps import Maps, detached, full
 from evalcam_cli.explain.targets import Target
 from evalcam_cli.explain.untouched import Inputs, untouched
@@ -53,7 +53,7 @@ def occlusion(
         sides = question.images.shape[2:]
         window, stride = _checked_window(sides, window, stride)
         tops, lefts = (_starts(side, window, stride) for side in sides)
-        cover = torch.as_tensor(baseline).to(question.images).expand_as(question.images)
+        cover = filled(question.images, baseline)
         falls = _falls(question, list(itertools.product(tops, lefts)), window, cover, rows)
     by_place = falls.view(*falls.shape[:2], len(tops), len(lefts))
     down, across = (_shares(side, starts, window) for side, starts in zip(sides, (tops, lefts), strict=True))

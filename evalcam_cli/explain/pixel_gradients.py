@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evalcam_cli.errors import UsageError
-from evalcam_cli.explain.copies import Attributions, Question, ask
+from evalcam_cli.explain.copies import Attributions, Question, ask, filled
 from evalcam_cli.explain.maps import Maps, full
 from evalcam_cli.explain.targets import Target
 from evalcam_cli.explain.untouched import Inputs, as_tuple, untouched
@@ -175,7 +175,7 @@ def integrated_gradient_attributions(
     with untouched(model):
         with torch.no_grad():
             question = ask(model, inputs, target)
-            start = torch.as_tensor(baseline).to(question.images).expand_as(question.images)
+            start = filled(question.images, baseline)
             gained = question.scores - question.scores_of(start[None])[0]
         way = question.images - start
         gradients = _weighted_gradients(question, _on_the_way(start, way, rule, steps), rows)
