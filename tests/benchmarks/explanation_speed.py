@@ -11,10 +11,22 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from evalcam_cli.explain.ablation import ablation_cam
+from evalcam_cli.explain.eigen import project
 from evalcam_cli.explain.maps import layer_maps
+from evalcam_cli.explain.occlusion import occlusion
 from evalcam_cli.explain.targets import Combination, class_scores, of_classes
 from evalcam_cli.models.folded import folded
-from tests.benchmarks.explanation_peers import CAPTUM, GRAD_CAM, NETWORKS, build, noise, quiet
+from tests.benchmarks.explanation_peers import (
+    CAPTUM,
+    GRAD_CAM,
+    NETWORKS,
+    OURS,
+    activations_and_gradients,
+    build,
+    noise,
+    quiet,
+)
 
 CLASSES = 10
 Action = Callable[[], object]
@@ -135,7 +147,8 @@ def contests(*, runs: int, batch: int, side: int) -> list[Contest]:
     for network in ("ResNet-18", "ResNet-50"):
         found.append(_one_class_contest(network, runs=runs, batch=batch, side=side))
         found.append(_ten_class_contest(network, runs=max(1, runs // 3), batch=batch, side=side))
-    return found
+    others = [_eigen_contest(runs=runs, side=side), _occlusion_contest(side=side)]
+    return [*found, *others, _ablation_contest(batch=batch, side=side)]
 
 
 def _one_class_contest(network: str, *, runs: int, batch: int, side: int) -> Contest:
@@ -159,6 +172,63 @@ def _ten_class_contest(network: str, *, runs: int, batch: int, side: int) -> Con
 
     title = f"{network}, Grad-CAM of all {CLASSES} classes, batch of {batch}, {side} px"
     return Contest(title, begin, [Limit("evalcam", "grad-cam", 20)], runs, batch)
+
+
+def _ablation_contest(*, batch: int, side: int) -> Contest:
+    """The peer runs the network once per channel; it is given one image, and ours the batch."""
+
+    def begin() -> dict[str, Action]:
+        model, images = build("ResNet-18", side=side, classes=CLASSES), noise(batch, side)
+        layer, known = model.get_submodule("layer4"), [0] * batch
+        return {
+            "evalcam": lambda: OURS.maps["ablationcam"](model, layer, images, known),
+            "evalcam, 10 classes": lambda: ablation_cam(model, layer, images, every_class(batch)),
+            "grad-cam": lambda: GRAD_CAM.maps["ablationcam"](model, layer, images[:1], known[:1]),
+        }
+
+    title = f"ResNet-18, Ablation-CAM of one class, {side} px"
+    return Contest(title, begin, [Limit("evalcam", "grad-cam", 300)], 1, batch, {"grad-cam": 1})
+
+
+def _eigen_contest(*, runs: int, side: int) -> Contest:
+    """What is added to the forward pass; then with it."""
+
+    def begin() -> dict[str, Action]:
+        model, images = build("ResNet-50", side=side, classes=CLASSES), noise(1, side)
+        layer = model.get_submodule("layer4")
+        activations, _ = activations_and_gradients(model, layer, images, [0])
+        project_like = importlib.import_module("pytorch_grad_cam.utils.svd_on_activations").get_2d_projection
+        return {
+            "evalcam, projection": lambda: project(activations),
+            "grad-cam, projection": lambda: project_like(activations.numpy()),
+            "evalcam": lambda: OURS.maps["eigencam"](model, layer, images, [0]),
+            "grad-cam": lambda: GRAD_CAM.maps["eigencam"](model, layer, images, [0]),
+        }
+
+    limits = [Limit("evalcam, projection", "grad-cam, projection", 50), Limit("evalcam", "grad-cam", 1)]
+    return Contest(f"ResNet-50, Eigen-CAM of 2048 channels, {side} px", begin, limits, runs, 1)
+
+
+def _occlusion_contest(*, side: int) -> Contest:
+    """Windows of a quarter of the side, every eighth; the peer runs once per class, 16 windows at a time like ours."""
+
+    def begin() -> dict[str, Action]:
+        model, images = build("ResNet-18", side=side, classes=CLASSES), noise(1, side)
+        window, stride = side // 4, side // 8
+        sizes = {"sliding_window_shapes": (3, window, window), "strides": (3, stride, stride)}
+        attribution = importlib.import_module("captum.attr").Occlusion(model)
+
+        def captum(index: int) -> object:
+            return attribution.attribute(images, target=index, perturbations_per_eval=16, **sizes)
+
+        return {
+            "evalcam, 10 classes": lambda: occlusion(model, images, every_class(1), window=window, stride=stride),
+            "captum, 1 class": lambda: captum(0),
+            "captum, 10 classes": lambda: [captum(index) for index in range(CLASSES)],
+        }
+
+    title = f"ResNet-18, occlusion of {CLASSES} classes, {side} px"
+    return Contest(title, begin, [Limit("evalcam, 10 classes", "captum, 10 classes", 0.8 * CLASSES)], 1, 1)
 
 
 def print_speed(every: Sequence[Contest], *, saved: Path | None) -> None:
