@@ -145,7 +145,7 @@ def test_another_activation_keeps_its_own_gradient_and_is_named() -> None:
     found = guided_backprop(model, images, of_classes([[0]] * 3))
 
     assert found.note == "guided at 1 ReLU; 1 GELU with the plain gradient"
-    torch.testing.assert_close(found.maps, gradient(model, images, of_classes([[0]] * 3)).maps.clamp(min=-9))
+    torch.testing.assert_close(found.maps, gradient(model, images, of_classes([[0]] * 3)).maps)
 
 
 @pytest.mark.parametrize("activation", [functional.silu, functional.hardtanh, lambda values: values.clamp(min=0.1)])
