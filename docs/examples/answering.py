@@ -7,7 +7,8 @@ What makes it say that there is a star?
         --set data.image_size=64 --set data.resize=squash
 
 A `--model` is called with images alone, so the question is read from the environment; in Python it is the second input.
-Without `--target`, `--class` picks an answer by its place in ANSWERS, and `predicted` is what the network says.
+Without `--target`, and with `--classes docs/examples/answers.txt`, the answers are classes: `--class yes`, or as always
+the predicted one.
 """
 
 import os

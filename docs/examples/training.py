@@ -3,8 +3,14 @@
     PYTHONPATH=sample_data python docs/examples/training.py
 
 replaces the weights beside this file and prints what was measured. An encoder learns to see first: which shapes there
-are, and on which side. It then stays as it is, and each network learns to speak about what it sees. The same seed gives
-the same weights on the same machine with the same versions.
+are, and on which side. It then stays as it is, and each network learns to speak about what it sees. About ten minutes
+on one core, most of it drawing. The same seed gives the same weights on the same machine with the same versions.
+
+Measured with seed 0 on 192 fresh pairs, each asked for both of its shapes: all described rightly; the map of a caption
+has most of its mass in the half of the shape that it names in 0.945 (its peak in 0.919). "is there a star ?" 1.000
+(0.992); "what is beside the circle ?", for the answer, 0.997 (0.987); "where is the star ?" 0.799 (0.812), because
+the two are always in opposite halves, so that the other shape is evidence too. Answers are right in 0.997 and more.
+Untrained, about half of the maps, or fewer, are where they should be.
 """
 
 import argparse
