@@ -58,6 +58,9 @@ def gradcam(
         typer.Option(metavar="FILE|DIR", help="Known objects (boxes.csv or masks): how well do the maps find them?"),
     ] = None,
     find_boxes: Annotated[bool, typer.Option("--find-boxes", help="Write boxes.csv and coco.json.")] = False,
+    score: Annotated[
+        bool, typer.Option("--score", help="Hold each map against a random one, and check each method's sanity.")
+    ] = False,
     max_images: Annotated[
         int | None, typer.Option(metavar="N", help="Stop after N images; default 16 of a split.")
     ] = None,
@@ -115,6 +118,7 @@ def gradcam(
         target=target,
         boxes=boxes,
         find_boxes=find_boxes,
+        score=score,
         report="mistakes" if mistakes else "all" if all_ else None,
         overwrite=overwrite,
         resume=resume,
@@ -151,6 +155,13 @@ def print_explanations(result: "GradCamResultFiles") -> None:
         write_out(f"localisation of {method} over {counted(found.maps, 'map')}:")
         numbers = [[name, *_with_interval(found.numbers[name])] for name in _LOCALISATION if name in found.numbers]
         write_table(["number", "estimate", "95 % interval"], numbers, texts=(0,))
+    for method, scores in result.scores.items():
+        write_out(f"{method}: {result.verdicts.get(method, 'not checked')}")
+        beside = [
+            [name, *_with_interval(one.score)[:1], *_with_interval(one.random)[:1], one.verdict]
+            for name, one in scores.items()
+        ]
+        write_table(["metric", "maps", "random maps", "verdict"], beside, texts=(0, 3))
     if result.report:
         write_out(result.report)
     write_out(shown(result.folder))

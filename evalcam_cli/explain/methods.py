@@ -30,6 +30,8 @@ class Method:
     """Whether the sign of a value can be read: above 0 speaks for the class."""
     of_layer: bool = True
     """Whether a layer is explained, rather than the pixels."""
+    dear: bool = False
+    """Whether it takes many forward passes."""
     caution: str = ""
     """What is known against the method, for its pictures."""
 
@@ -44,15 +46,15 @@ METHODS = {
     "xgradcam": Method("XGradCAM"),
     "layercam": Method("LayerCAM"),
     "eigencam": Method("Eigen-CAM", "activation units", caution="the same map for every class"),
-    "scorecam": Method("Score-CAM", "activation units"),
+    "scorecam": Method("Score-CAM", "activation units", dear=True),
     "ablationcam": Method("Ablation-CAM", "activation units"),
     "counterfactual": Method("counterfactual Grad-CAM"),
     "guided-backprop": Method("guided backpropagation", _SLOPE, signed=False, of_layer=False, caution=_EDGES),
     "guided-gradcam": Method("guided Grad-CAM", "Grad-CAM x slope", signed=False, caution=_EDGES),
-    "occlusion": Method("occlusion", of_layer=False),
+    "occlusion": Method("occlusion", of_layer=False, dear=True),
     "gradient": Method("gradient", _SLOPE, signed=False, of_layer=False),
-    "integrated-gradients": Method("integrated gradients", of_layer=False),
-    "smoothgrad": Method("SmoothGrad", _SLOPE, signed=False, of_layer=False),
+    "integrated-gradients": Method("integrated gradients", of_layer=False, dear=True),
+    "smoothgrad": Method("SmoothGrad", _SLOPE, signed=False, of_layer=False, dear=True),
 }
 
 

@@ -78,7 +78,8 @@ def _checked_indices(class_indices: ClassIndices, logits: Tensor) -> Tensor:
         raise ValueError(
             f"class_indices reach from {int(indices.min())} to {int(indices.max())}; there are {classes} classes"
         )
-    return indices.long()
+    # chosen in inference mode, only a copy can take part in a graph
+    return indices.long().clone() if indices.is_inference() else indices.long()
 
 
 def compute_scores(target: Target, output: Any, images: int) -> tuple[Tensor, Combination | None]:

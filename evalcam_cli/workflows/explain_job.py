@@ -63,6 +63,10 @@ class Job:
         if self.gap is not None:
             log.info("self-check: sum of a map + bias = logit, within %.1g of the largest logit", self.gap)
 
+    def readable(self, chosen: Sequence[Subject]) -> list[Picture]:
+        """The pictures of those images that can be read."""
+        return [picture for picture in map(self._read, chosen) if isinstance(picture, Picture)]
+
     def draw(self, chosen: Sequence[Subject], progress: Progress) -> None:
         """Draw the pictures of all images from their maps, once the scale is known."""
         known = [subject for subject in chosen if subject.path in self.ledger]
@@ -119,7 +123,7 @@ class Job:
             self.folder.write(name, data)
         probabilities = tuple(map(float, found.probabilities))
         loss = loss_of(subject, self.writing.names, found)
-        extra = self.judge.judge(picture, found, rows, self.writing)
+        extra = self.judge.judge(picture, found, rows, self.writing) | found.extra
         extra["maps"] = [map_facts(found.maps[method][place]) for method, place in found.order()]
         return Entry(subject.path, picture.sha256, picture.size, loss, probabilities, rows, extra)
 

@@ -21,6 +21,7 @@ from evalcam_cli.explain.targets import Combination, Target, class_scores, requi
 from evalcam_cli.models.inference import Classifier
 from evalcam_cli.text import shown
 from evalcam_cli.workflows.explained_images import Picture
+from evalcam_cli.workflows.scoring import SCORES, score_batch
 
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
 """Dimensions turned round: none, left and right, top and bottom, both."""
@@ -42,6 +43,8 @@ class Explained:
     """(T, h, w) by method: signed."""
     notes: dict[str, str]
     """By method, what a reader should know."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """What is to be kept besides, as plain data."""
 
     def order(self) -> list[tuple[str, int]]:
         """Method and place of each map, in the order in which they are reported."""
@@ -61,6 +64,8 @@ class Explainer:
     target: Target | None = None
     """Own scores of the output, in place of classes."""
     flips: bool = False
+    scores: bool = False
+    """Whether each map of the first class is held against a random one."""
     settings: Settings = field(default_factory=Settings)
 
     def explain(self, batch: Sequence[Picture]) -> tuple[list[Explained], float | None]:
@@ -77,7 +82,13 @@ class Explainer:
         any_maps = next(iter(maps.values()))
         self._require_finite(any_maps, batch)
         said = None if choice.wanted is None else self.predictions(any_maps.output)
-        return [self._of_image(place, choice, maps, said) for place in range(len(batch))], _largest_gap(maps)
+        found = [self._of_image(place, choice, maps, said) for place in range(len(batch))]
+        if self.scores and choice.wanted is not None:
+            first = [classes[0] for classes in choice.wanted]
+            keys = [picture.sha256 for picture in batch]
+            scored = score_batch(self.classifier.model, images, first, maps, keys, seed=self.settings.seed)
+            found = [replace(each, extra={SCORES: one}) for each, one in zip(found, scored, strict=True)]
+        return found, _largest_gap(maps)
 
     def inputs(self, batch: Sequence[Picture]) -> Tensor:
         """(N, 3, S, S) as the model takes them."""

@@ -11,6 +11,7 @@ from evalcam_cli.data.preprocessing import Geometry
 from evalcam_cli.evaluation.intervals import wilson_interval
 from evalcam_cli.explain.attention import AttentionAverages, describe
 from evalcam_cli.explain.methods import METHODS
+from evalcam_cli.explain.sanity import Verdict
 from evalcam_cli.files import OutputFolder
 from evalcam_cli.progress import Progress
 from evalcam_cli.report.colours import Kind, Scale, colour_bar, own_full, paint
@@ -52,9 +53,8 @@ class FailureReport:
     """Of the checkpoint."""
     sha256: str
     subset: str
-    verdict: str = ""
-    """What the sanity checks say of the method."""
-    failed: bool = False
+    verdict: Verdict | None = None
+    """Of the sanity checks on the method."""
 
     def write(self, chosen: Sequence[Subject], progress: Progress) -> str:
         """Write `failures.html` and `failures.png`, warn of where classes look, and say how many mistakes there are.
@@ -148,7 +148,8 @@ class FailureReport:
         return FailureFacts(
             self.writing.names, confusion, PurePosixPath(self.place).name, self.sha256[:12], self.subset, accuracy,
             METHODS[self._method].title, self.writing.layer if METHODS[self._method].of_layer else "", unit, legends,
-            self.verdict, self.failed,
+            "" if self.verdict is None else self.verdict.sentence,
+            self.verdict is not None and self.verdict.outcome == "fails",
         )  # fmt: skip
 
 

@@ -14,10 +14,12 @@ import torch
 from evalcam_cli.config import RunConfig
 from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.errors import UsageError
+from evalcam_cli.explain.faithfulness_summary import Summary
 from evalcam_cli.explain.layers import find_layers
 from evalcam_cli.explain.localisation_numbers import Localisation
 from evalcam_cli.explain.methods import METHODS, Settings
 from evalcam_cli.explain.requests import parse_class
+from evalcam_cli.explain.sanity import Verdict
 from evalcam_cli.explain.targets import Target
 from evalcam_cli.files import output_folder, refuse_inside
 from evalcam_cli.models.checkpoint import Checkpoint
@@ -46,6 +48,8 @@ from evalcam_cli.workflows.judging import (
 )
 from evalcam_cli.workflows.manifest import write_manifest
 from evalcam_cli.workflows.map_files import Writing, read_map
+from evalcam_cli.workflows.sanity_checks import check_methods, spread, write_verdicts
+from evalcam_cli.workflows.scoring import write_scores
 
 log = logging.getLogger("evalcam")
 
@@ -68,6 +72,8 @@ class GradCamRequest:
     """Known objects: a `boxes.csv` or a folder of masks."""
     find_boxes: bool = False
     """Whether boxes are written."""
+    score: bool = False
+    """Whether maps are scored and methods checked."""
     report: str | None = None
     """`mistakes` or `all`: the failure report, with these images in it."""
     overwrite: bool = False
@@ -81,6 +87,10 @@ class GradCamResultFiles:
     folder: Path
     localisation: dict[str, Localisation] = field(default_factory=dict)
     """By method, when objects were known."""
+    scores: dict[str, dict[str, Summary]] = field(default_factory=dict)
+    """By method and metric, when maps were scored."""
+    verdicts: dict[str, str] = field(default_factory=dict)
+    """By method, what the sanity check found."""
     report: str = ""
     """What a failure report found, in a sentence."""
 
@@ -109,7 +119,10 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
     config = _decided(config, request, known=has_truth(truth, chosen))
     if request.report is not None and (target is not None or config.gradcam.against is not None):
         raise UsageError("a failure report is about classes; leave out --target and --against")
+    if request.score and (target is not None or config.gradcam.against is not None):
+        raise UsageError("--score is about the probability of a class; leave out --target and --against")
     explainer, layer = _explainer(config, loaded, target)
+    explainer = replace(explainer, scores=request.score)
     if any(one.rule == "true" for one in explainer.requests) and not all(subject.label for subject in chosen):
         raise UsageError("true classes need labels: name a --split, or a folder with class folders inside")
     asked = config.gradcam
@@ -132,10 +145,11 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
                 explainer, writing, judge, folder, ledger, config.data.max_pixels,
                 _drawn(request, writing.names), later=asked.norm == "shared",
             )  # fmt: skip
+            verdicts = _check(job, layer, chosen, progress) if request.score else {}
             job.run(chosen, progress)
             result = GradCamResultFiles(request.out)
             if len(ledger):
-                result = _conclude(config, request, loaded, job, chosen, progress)
+                result = _conclude(config, request, loaded, job, chosen, progress, verdicts)
             settle_unreadable(job.unreadable, len(chosen), config, request.out)
         (folder.path / LEDGER).unlink(missing_ok=True)  # kept above: once mended, an image is explained by --resume
         return result
@@ -143,7 +157,7 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
 
 def _conclude(
     config: RunConfig, request: GradCamRequest, loaded: LoadedClassifier, job: Job, chosen: Sequence[Subject],
-    progress: Progress,
+    progress: Progress, verdicts: dict[str, Verdict],
 ) -> GradCamResultFiles:  # fmt: skip
     """Write what needs all images."""
     paths = [subject.path for subject in chosen]
@@ -159,11 +173,28 @@ def _conclude(
         report = FailureReport(
             job.folder, job.ledger, job.writing, config.data.max_pixels, right_too=request.report == "all",
             place=loaded.place, sha256=loaded.sha256, subset=request.subset or config.evaluate.subset,
+            verdict=verdicts.get(job.writing.methods[0]),
         )  # fmt: skip
         said = report.write(chosen, progress)
+    scores = write_scores(job.folder, job.ledger.entries(paths)) if request.score else {}
+    if verdicts:
+        write_verdicts(job.folder, verdicts)
     write_manifest(job.folder, job.ledger.settings, job.writing, job.ledger.entries(paths))
     write_table(job.folder, job.ledger.entries(paths))
-    return GradCamResultFiles(request.out, found, said)
+    sentences = {method: verdict.sentence for method, verdict in verdicts.items()}
+    return GradCamResultFiles(request.out, found, scores, sentences, said)
+
+
+def _check(job: Job, layer: str, chosen: Sequence[Subject], progress: Progress) -> dict[str, Verdict]:
+    """Check each method on a few of the images; what is found stands on every picture."""
+    pictures = job.readable(spread(chosen))
+    if not pictures:
+        return {}
+    verdicts = check_methods(job.explainer, layer, pictures, progress)
+    failed = {method: verdict.sentence for method, verdict in verdicts.items() if verdict.outcome == "fails"}
+    others = {method: verdict.sentence for method, verdict in verdicts.items() if verdict.outcome != "fails"}
+    job.writing = replace(job.writing, warnings=failed, remarks=others)
+    return verdicts
 
 
 def _largest(job: Job) -> dict[str, float]:
@@ -266,7 +297,7 @@ def _settings(
     point = loaded.classifier.checkpoint.operating_point
     return {
         **config.gradcam.model_dump(mode="json", by_alias=True), "layer": layer, "seed": config.seed,
-        "target": request.target, "report": request.report, "find_boxes": request.find_boxes,
+        "target": request.target, "score": request.score, "report": request.report, "find_boxes": request.find_boxes,
         "boxes": None if request.boxes is None else str(request.boxes),
         "checkpoint": loaded.place, "checkpoint_sha256": loaded.sha256,
         "temperature": loaded.classifier.checkpoint.temperature,

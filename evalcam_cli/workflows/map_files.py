@@ -43,6 +43,8 @@ class Writing:
     """Of an own target's score, in place of logit units."""
     warnings: dict[str, str] = field(default_factory=dict)
     """By method, what its pictures must warn of."""
+    remarks: dict[str, str] = field(default_factory=dict)
+    """By method, what else its pictures say."""
 
     def rows(self, picture: Picture, found: Explained, *, drawn: bool) -> tuple[Explanation, ...]:
         """What is said of each map of an image, method by method."""
@@ -70,7 +72,8 @@ class Writing:
         for row, signed in zip(rows, maps, strict=True):
             scale = self.scale(row.method)
             overlay = draw_overlay(
-                image, signed, geometry, caption_lines=[_class_line(row), _method_line(row)],
+                image, signed, geometry,
+                caption_lines=[_class_line(row), _method_line(row), *self._remarks(row.method)],
                 label=row.class_name, unit=scale.unit, kind=scale.kind, full_scale=scale.full,
                 warning=self.warnings.get(row.method),
             )  # fmt: skip
@@ -98,11 +101,15 @@ class Writing:
     def _cell(self, row: Explanation, signed: Floats, beside: Sequence[tuple[Explanation, Floats]]) -> Cell:
         before = (one for one, other in beside[: [one for one, _ in beside].index(row)] if _same(other, signed))
         twin = next(before, None)
-        notes = () if twin is None else (f"identical to {METHODS[twin.method].title} here",)
+        same = () if twin is None else (f"identical to {METHODS[twin.method].title} here",)
+        notes = (*same, *self._remarks(row.method))
         return Cell(
             _method_line(row), signed, self.scale(row.method), notes,
             self.warnings.get(row.method),
         )  # fmt: skip
+
+    def _remarks(self, method: str) -> tuple[str, ...]:
+        return (self.remarks[method],) if method in self.remarks else ()
 
     def _row(self, picture: Picture, found: Explained, method: str, place: int, *, drawn: bool) -> Explanation:
         class_index, signed = found.classes[place], found.maps[method][place]

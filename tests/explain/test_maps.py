@@ -223,7 +223,8 @@ def test_the_callers_autograd_mode_does_not_matter(small: Small, mode: Callable[
 
     with mode():
         before = state_of(small)
-        result = grad_cam(small, small.layer4, images + 0, lambda logits: torch.ones(4, 1, dtype=torch.int64))
+        chosen = torch.ones(4, 1, dtype=torch.int64)  # chosen in that mode too
+        result = grad_cam(small, small.layer4, images + 0, chosen)
         after = state_of(small)
 
     torch.testing.assert_close(result.maps, expected, rtol=0, atol=0)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from evalcam_cli.config import RunConfig, load_config
@@ -37,6 +38,11 @@ def image(colours: Path) -> Path:
 
 def maps_of(out: Path, rows: Sequence[Explanation]) -> list[Floats]:
     return [read_map(out, row.map) for row in rows]
+
+
+def pixels_of(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def test_several_methods_make_maps_overlays_and_a_panel(run: Path, image: Path, tmp_path: Path) -> None:
@@ -126,8 +132,8 @@ def test_a_shared_scale_shows_equal_values_in_equal_colours(run: Path, colours: 
     strongest = max(range(len(rows)), key=lambda place: rows[place].map_max)
     same = []
     for row in rows:
-        pictures = [np.asarray(Image.open(tmp_path / norm / row.overlay).convert("RGB")) for norm in results]
-        height = Image.open(folder / Path(row.path).name).height
+        pictures = [pixels_of(tmp_path / norm / row.overlay) for norm in results]
+        height = len(pixels_of(folder / Path(row.path).name))
         same.append(np.array_equal(pictures[0][:height], pictures[1][:height]))
     assert same[strongest]
     assert not all(same)
@@ -288,3 +294,21 @@ def test_an_own_model_and_an_own_target_are_explained(image: Path, tmp_path: Pat
     assert scored.logit > 0
     with pytest.raises(UsageError, match="has no layer4 to explain"):
         explain(config("data.image_size=64"), GradCamRequest(tmp_path / "three", (image,), model=f"{own}factory"))
+
+
+def test_maps_are_scored_and_methods_checked(run: Path, colours: Path, tmp_path: Path) -> None:
+    """Guided backpropagation hardly changes when the head is randomised (Adebayo et al. 2018): its pictures say so."""
+    out = tmp_path / "out"
+    request = GradCamRequest(out, tuple(sorted((colours / "정상").glob("*.png"))[:3]), WeightsRequest(run), score=True)
+
+    result = explain(config("gradcam.method=gradcam,guided-backprop"), request)
+
+    rows = read_rows(out / "scores.csv")
+    assert [row["method"] for row in rows] == ["gradcam", "guided-backprop"] * 3
+    means = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+    deletion = [float(row["deletion"]) for row in rows if row["method"] == "guided-backprop"]
+    assert means["guided-backprop"]["deletion"]["score"]["estimate"] == pytest.approx(np.mean(deletion))
+    sanity = json.loads((out / "sanity.json").read_text(encoding="utf-8"))
+    assert sanity["guided-backprop"]["sentence"] == result.verdicts["guided-backprop"]
+    assert set(sanity) == {"gradcam", "guided-backprop"}
+    assert sanity["guided-backprop"]["stages"][0]["randomised"] == "the head"
