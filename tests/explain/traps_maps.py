@@ -11,6 +11,7 @@ from torch.nn import functional
 from evalcam_cli.explain.maps import layer_maps
 from evalcam_cli.explain.targets import of_classes
 from tests.benchmarks.explanation_parity import grad_cam_pp, x_grad_cam
+from tests.benchmarks.explanation_parity_others import score_cam
 from tests.benchmarks.explanation_peers import Tool, activations_and_gradients, largest_difference
 from tests.explain.trap_models import (
     CLASSES,
@@ -201,6 +202,42 @@ def nothing_positive(tool: Tool) -> None:
     picture = tool.pictures(model, model.block, four_images(), CLASSES)
     assert picture.isfinite().all(), "NaN"
     assert (picture.amax(dim=(1, 2)) == picture.amin(dim=(1, 2))).all(), "not plain"
+
+
+def channels_in_another_order(tool: Tool) -> None:
+    """The same network, so the same map; a singular vector has either sign."""
+    wanted = tool.maps["eigencam"](model := small(), model.block, four_images(), CLASSES)
+    for seed in range(4):
+        order = torch.randperm(12, generator=torch.Generator().manual_seed(seed))
+        model = small()
+        convolution, norm = list(model.block)[:2]
+        for parameter in (*convolution.parameters(), *norm.parameters(), norm.running_mean, norm.running_var):
+            assert isinstance(parameter, Tensor)
+            parameter.data = parameter.data[order]
+        model.fc.weight.data = model.fc.weight.data[:, order]
+        require_close(tool.maps["eigencam"](model, model.block, four_images(), CLASSES), wanted, 1e-3)
+
+
+def ablation_of_signed_channels(tool: Tool) -> None:
+    """A channel that is left out is 0, also where channels are negative."""
+    model, images = small(), four_images()
+    model.block = nn.Sequential(*list(model.block)[:2])  # ends with the batch norm
+    found = tool.maps["ablationcam"](model, model.block, images, CLASSES)
+    places = torch.arange(4)
+    with torch.no_grad():
+        activations = model.block(model.relu(model.norm(model.conv(model.stem(images)))))
+        scores, weights = pooled(model, activations)[places, CLASSES], torch.zeros(4, 12)
+        for channel in range(12):
+            without = activations.clone()
+            without[:, channel] = 0
+            weights[:, channel] = (scores - pooled(model, without)[places, CLASSES]) / scores
+    require_close(found, torch.einsum("nc,nchw->nhw", weights, activations), 1e-4)
+
+
+def score_cam_masks(tool: Tool) -> None:
+    """Enlarged over the pixels they stand for, then scaled to [0, 1]: algorithm 1 of the paper."""
+    asked = (model := small()), model.block, four_images(), CLASSES
+    require_close(tool.maps["scorecam"](*asked), score_cam(*asked))
 
 
 def guided_batch(tool: Tool) -> None:

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -239,6 +240,26 @@ def several_outputs(tool: Tool) -> None:
     model = small(lambda model, features: (pooled(model, features), features))
     with refused("a map without a word"):
         explain(tool, model)
+
+
+def ablation_exception(tool: Tool) -> None:
+    """The model fails when it runs the third time."""
+    runs: list[int] = []
+
+    def after(model: Small, features: Tensor) -> Tensor:
+        runs.append(len(features))
+        if len(runs) > 2:
+            raise ZeroDivisionError
+        found: Tensor = pooled(model, features.relu().square())
+        return found
+
+    model = small(after)
+    before = parts(model), hooks(model)
+    with suppress(ZeroDivisionError):
+        tool.maps["ablationcam"](model, model.block, four_images(), CLASSES)
+    gc.collect()
+    assert parts(model) == before[0], "the layer stays replaced"
+    assert hooks(model) == before[1], "hooks remain"
 
 
 def guide(tool: Tool, model: nn.Module, images: Tensor) -> Tensor:
