@@ -35,7 +35,6 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 def as_tuple(inputs: Inputs) -> tuple[Tensor, ...]:
-    """The inputs as the model is called with them, free of any graph and of inference mode."""
+    """Copies of the inputs to call the model with, which may write into them; free of any graph and inference mode."""
     tensors = inputs if isinstance(inputs, tuple) else (inputs,)
-    # outside inference mode, only a copy of an inference tensor can take part in a graph
-    return tuple(tensor.clone() if tensor.is_inference() else tensor.detach() for tensor in tensors)
+    return tuple(tensor.detach().clone() for tensor in tensors)

@@ -285,6 +285,15 @@ def test_the_images_are_left_as_they_were(small: Small, images: Tensor) -> None:
     assert not images.requires_grad
 
 
+def test_a_model_that_normalises_in_place_leaves_the_images_as_they_were(small: Small, images: Tensor) -> None:
+    copy = images.clone()
+    small.register_forward_pre_hook(lambda module, inputs: inputs[0].sub_(1))
+
+    grad_cam(small, small.layer4, images, [[0]] * 4)
+
+    assert torch.equal(images, copy)
+
+
 def test_an_in_place_operation_after_the_layer_does_not_change_its_map(small: Small, images: Tensor) -> None:
     in_place = grad_cam(small, small.layer4, images, [[2]] * 4).maps
     small.relu = nn.ReLU(inplace=False)
