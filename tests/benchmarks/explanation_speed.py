@@ -42,9 +42,10 @@ class Limit:
     at_most: bool = False
     """Time of `fast` over that of `slow` at most this; else `slow` over `fast` at least this."""
 
-    def line(self, seconds: Mapping[str, float]) -> str:
-        fast, slow = seconds[self.fast], seconds[self.slow]
-        found = fast / slow if self.at_most else slow / fast
+    def line(self, seconds: Mapping[str, Sequence[float]]) -> str:
+        """With the median of the ratios of each run, in which both were timed soon after each other."""
+        pairs = zip(seconds[self.fast], seconds[self.slow], strict=True)
+        found = statistics.median(fast / slow if self.at_most else slow / fast for fast, slow in pairs)
         held = found <= self.ratio if self.at_most else found >= self.ratio
         said = f"{self.fast} / {self.slow}" if self.at_most else f"{self.slow} / {self.fast}"
         sign = "≤" if self.at_most else "≥"
@@ -245,14 +246,15 @@ def print_speed(every: Sequence[Contest], *, saved: Path | None) -> None:
 
 
 def _print_contest(contest: Contest, times: Mapping[str, Sequence[float]]) -> None:
-    seconds = {name: statistics.median(each) / contest.fewer.get(name, contest.batch) for name, each in times.items()}
+    per_image = {name: [run / contest.fewer.get(name, contest.batch) for run in each] for name, each in times.items()}
+    seconds = {name: statistics.median(each) for name, each in per_image.items()}
     first = next(iter(seconds))
     print(f"\n{contest.title}\n\n| | runs | images | ms per image | × {first} | range |\n|---|--:|--:|--:|--:|---|")
-    for name, each in times.items():
+    for name, each in per_image.items():
         count = contest.fewer.get(name, contest.batch)
-        spread = f"{1000 * min(each) / count:.1f}–{1000 * max(each) / count:.1f}"
+        spread = f"{1000 * min(each):.1f}–{1000 * max(each):.1f}"
         ratio = seconds[name] / seconds[first]
         print(f"| {name} | {len(each)} | {count} | {1000 * seconds[name]:.1f} | {ratio:.2f} | {spread} |")
     print()
     for limit in contest.limits:
-        print(limit.line(seconds), flush=True)
+        print(limit.line(per_image), flush=True)

@@ -6,7 +6,6 @@ from tests.benchmarks.explanation_peers import GRAD_CAM, OURS, PEERS, Tool
 from tests.explain.traps import TRAPS, Trap
 
 OPEN = {
-    "model that normalises its input in place": "as_tuple shares the memory of the images",
     "second ReLU and a head with empty rows, all classes": "only the first score's gradient is tried out",
 }
 """Traps in which evalcam is caught."""
