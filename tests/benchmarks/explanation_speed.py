@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -53,14 +54,14 @@ class Limit:
 
 
 def by_turns(actions: Mapping[str, Action], runs: int) -> dict[str, list[float]]:
-    """Seconds of process CPU time of each, in every run beginning with another one; after one run to warm up."""
+    """Seconds of process CPU time of each, in another order in every run; after one run to warm up."""
     names = list(actions)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     with quiet():
         for action in actions.values():
             action()
         for run in range(runs):
-            for name in names[run % len(names) :] + names[: run % len(names)]:
+            for name in random.Random(run).sample(names, len(names)):
                 began = time.process_time()
                 actions[name]()
                 seconds[name].append(time.process_time() - began)
