@@ -401,6 +401,8 @@ def _explained(error: ValidationError, document: Document, source: str) -> str:
     problems: dict[tuple[str | int, ...], list[str]] = {}
     for problem in error.errors(include_url=False):
         path = _known_path(problem["loc"])
+        if path[:2] == ("gradcam", "method"):  # the place in a list that may have been a text means nothing
+            path = path[:2]
         if problem["type"] == "missing":  # of a list that must have so many values
             path = path[:-1]
         problems.setdefault(path, []).append(_problem(".".join(map(str, path)), problem))

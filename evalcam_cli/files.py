@@ -8,7 +8,7 @@ import io
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,9 +29,27 @@ def write_whole(path: Path, *data: bytes | memoryview) -> None:
             stream.write(part)
 
 
+def write_each_whole(files: Mapping[Path, bytes | memoryview]) -> None:
+    """As `write_whole` for each of several files: one failing does not take back those before it.
+
+    Returns when all are on the disk, as after as many calls, but each folder is synced only once.
+    """
+    for path, data in files.items():
+        with _whole_file(path, sync=False) as stream:
+            stream.write(data)
+    for folder in {path.parent: None for path in files}:
+        try:
+            _sync_folder(folder)
+        except OSError as error:
+            raise write_error(folder, error) from error
+
+
 @contextlib.contextmanager
-def _whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes the path when the block ends well and is gone when it does not."""
+def _whole_file(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
+    """A file to write to, which takes the path when the block ends well and is gone when it does not.
+
+    Its content is on the disk before it takes the path; that it has taken it is so, too, only after a sync.
+    """
     temporary = _temporary(path, str(os.getpid()))
     try:
         try:
@@ -44,7 +62,8 @@ def _whole_file(path: Path) -> Iterator[IO[bytes]]:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
     except OSError as error:
         raise write_error(path, error) from error
 
@@ -170,6 +189,10 @@ class OutputFolder:
         path = self.claim(name)
         write_whole(path, *data)
         return path
+
+    def write_all(self, content: Mapping[str, bytes | memoryview]) -> None:
+        """Write several files of the folder by name, each whole or not at all; all are on the disk afterwards."""
+        write_each_whole({self.claim(name): data for name, data in content.items()})
 
     @contextlib.contextmanager
     def stream(self, name: str) -> Iterator[IO[bytes]]:

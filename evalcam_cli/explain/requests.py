@@ -21,7 +21,7 @@ class ClassRequest:
     """K of `top:K`."""
 
 
-def parse_class(text: str, classes: Sequence[str]) -> ClassRequest:
+def parse_class(text: str, classes: Sequence[str], option: str = "--class") -> ClassRequest:
     """The request behind a `--class`: a class name, else a rule, else an index from 0.
 
     Raises:
@@ -29,20 +29,20 @@ def parse_class(text: str, classes: Sequence[str]) -> ClassRequest:
     """
     kind, colon, rest = text.partition(":")
     if colon and kind == "name" and text not in classes:
-        return ClassRequest(index=_named(rest, classes))
+        return ClassRequest(index=_named(rest, classes, option))
     if colon and kind == "index" and text not in classes:
-        return ClassRequest(index=_numbered(rest, classes))
+        return ClassRequest(index=_numbered(rest, classes, option))
     readings = _readings(text, classes)
     if not readings:
         if text.lstrip("-").isdecimal():
-            raise UsageError(f"--class {shown(text)}: the classes are numbered 0 to {len(classes) - 1}")
+            raise UsageError(f"{option} {shown(text)}: the classes are numbered 0 to {len(classes) - 1}")
         raise UsageError(
-            f"--class {shown(text)!r}: no such class{did_you_mean(text, [*classes, 'predicted', 'true', 'all'])} "
+            f"{option} {shown(text)!r}: no such class{did_you_mean(text, [*classes, 'predicted', 'true', 'all'])} "
             f"(classes: {listed(classes, 8)})"
         )
     if len(set(readings.values())) > 1:
         ways = " or ".join(f"{way}:{shown(text)}" for way in readings if way in ("name", "index"))
-        raise UsageError(f"--class {shown(text)} can be read in two ways; write {ways}")
+        raise UsageError(f"{option} {shown(text)} can be read in two ways; write {ways}")
     return next(iter(readings.values()))
 
 
@@ -64,15 +64,15 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 10
 
 
-def _named(name: str, classes: Sequence[str]) -> int:
+def _named(name: str, classes: Sequence[str], option: str) -> int:
     if name not in classes:
-        raise UsageError(f"--class name:{shown(name)}: no such class{did_you_mean(name, classes)}")
+        raise UsageError(f"{option} name:{shown(name)}: no such class{did_you_mean(name, classes)}")
     return list(classes).index(name)
 
 
-def _numbered(text: str, classes: Sequence[str]) -> int:
+def _numbered(text: str, classes: Sequence[str], option: str) -> int:
     if not _is_number(text) or int(text) >= len(classes):
-        raise UsageError(f"--class index:{shown(text)}: the classes are numbered 0 to {len(classes) - 1}")
+        raise UsageError(f"{option} index:{shown(text)}: the classes are numbered 0 to {len(classes) - 1}")
     return int(text)
 
 

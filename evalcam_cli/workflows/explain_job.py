@@ -1,6 +1,7 @@
 """One run over all its images: read ahead, explained batch by batch, drawn behind; memory does not grow with them."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ from evalcam_cli.files import OutputFolder
 from evalcam_cli.progress import Progress
 from evalcam_cli.text import shown
 from evalcam_cli.workflows import explained_images as images
-from evalcam_cli.workflows.ahead import ahead
+from evalcam_cli.workflows.ahead import ahead, behind
 from evalcam_cli.workflows.explained_images import Picture, Subject
 from evalcam_cli.workflows.explaining import Explained, Explainer
 from evalcam_cli.workflows.explanations import Entry, Ledger
@@ -21,7 +22,9 @@ from evalcam_cli.workflows.map_files import Writing, loss_of, read_map
 log = logging.getLogger("evalcam")
 
 BATCH = 16  # images per forward pass
-_THREADS = 2
+_READERS = 2
+_FINISHERS = 4
+"""More than cores, as they mostly wait for the disk: syncs that are asked for together cost it little more than one."""
 _GAP = 1e-4
 """Largest miss of the sum of a map, relative to the largest logit, that counts as rounding."""
 
@@ -44,9 +47,12 @@ class Job:
     """Reason by path."""
     gap: float | None = None
     """Self-check: the largest miss of the sum of a map, relative to the largest logit."""
+    _keeping: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, chosen: Sequence[Subject], progress: Progress) -> None:
         """Explain all images that the ledger does not know, and enter them there.
+
+        Each is entered by the thread that wrote its files: however the run ends, what was finished is known.
 
         Raises:
             EvalcamError: As the exit codes say; what is in the ledger is kept.
@@ -56,8 +62,7 @@ class Job:
         batches = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
         pending = [batch for batch in batches if not all(one.path in self.ledger for one in batch)]
         done = len(chosen) - sum(len([one for one in batch if one.path not in self.ledger]) for batch in pending)
-        for entry in ahead(self._finish, self._explained(pending), threads=_THREADS, most=2 * BATCH):
-            self.ledger.add(entry)
+        for _ in behind(self._finish, self._explained(pending), threads=_FINISHERS, most=BATCH):
             done += 1
             progress("explaining", done + len(self.unreadable), len(chosen))
         if self.gap is not None:
@@ -71,14 +76,12 @@ class Job:
         """Draw the pictures of all images from their maps, once the scale is known."""
         known = [subject for subject in chosen if subject.path in self.ledger]
         entries = ((subject, self.ledger.read(subject.path)) for subject in known)
-        for done, drawn in enumerate(ahead(self._redraw, entries, threads=_THREADS, most=BATCH), start=1):
-            for name, content in drawn.items():
-                self.folder.write(name, content)
+        for done, _ in enumerate(ahead(self._redraw, entries, threads=_FINISHERS, most=BATCH), start=1):
             progress("drawing", done, len(known))
 
     def _explained(self, batches: Sequence[Sequence[Subject]]) -> Iterator[tuple[Picture, Explained]]:
         """Each image of the batches that is not known yet, with its maps."""
-        read = ahead(self._read, (one for batch in batches for one in batch), threads=_THREADS, most=2 * BATCH)
+        read = ahead(self._read, (one for batch in batches for one in batch), threads=_READERS, most=BATCH)
         for batch in batches:
             pictures = []
             for subject in batch:
@@ -109,8 +112,8 @@ class Job:
         except UnreadableImage as error:
             return error.reason
 
-    def _finish(self, made: tuple[Picture, Explained]) -> Entry:
-        """Write an image's files, and say what is known of it."""
+    def _finish(self, made: tuple[Picture, Explained]) -> None:
+        """Write an image's files, and then enter what is known of it."""
         picture, found = made
         subject = picture.subject
         draws = self.draws(subject, found)
@@ -119,21 +122,22 @@ class Job:
         if draws and not self.later:
             maps = [found.maps[method][place] for method, place in found.order()]
             content |= self.writing.pictures(picture.original(), subject, rows, maps)
-        for name, data in content.items():
-            self.folder.write(name, data)
+        self.folder.write_all(content)
         probabilities = tuple(map(float, found.probabilities))
         loss = loss_of(subject, self.writing.names, found)
         extra = self.judge.judge(picture, found, rows, self.writing) | found.extra
         extra["maps"] = [map_facts(found.maps[method][place]) for method, place in found.order()]
-        return Entry(subject.path, picture.sha256, picture.size, loss, probabilities, rows, extra)
+        entry = Entry(subject.path, picture.sha256, picture.size, loss, probabilities, rows, extra)
+        with self._keeping:
+            self.ledger.add(entry)
 
-    def _redraw(self, known: tuple[Subject, Entry]) -> dict[str, bytes]:
+    def _redraw(self, known: tuple[Subject, Entry]) -> None:
         subject, entry = known
         if not all(row.overlay for row in entry.rows):
-            return {}
+            return
         image = images.read_original(subject, entry.sha256, self.max_pixels)
         maps = [read_map(self.folder.path, row.map) for row in entry.rows]
-        return self.writing.pictures(image, subject, entry.rows, maps)
+        self.folder.write_all(self.writing.pictures(image, subject, entry.rows, maps))
 
     def _require_unchanged(self, chosen: Sequence[Subject]) -> None:
         for subject in chosen:

@@ -1,6 +1,7 @@
 """From a batch of pictures to the maps of the classes that were asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +26,9 @@ from evalcam_cli.workflows.scoring import SCORES, score_batch
 
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
 """Dimensions turned round: none, left and right, top and bottom, both."""
+
+
+Guard = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class Explainer:
     scores: bool = False
     """Whether each map of the first class is held against a random one."""
     settings: Settings = field(default_factory=Settings)
+    guard: Guard = nullcontext
+    """Entered while the model runs."""
 
     def explain(self, batch: Sequence[Picture]) -> tuple[list[Explained], float | None]:
         """Maps of each picture, computed together; and the self-check, by how much a sum of a map is off at most.
@@ -76,9 +82,10 @@ class Explainer:
         """
         images = self.inputs(batch)
         choice = _Choice(self, [self._target_of(picture) for picture in batch])
-        maps = explain_by(self.classifier.model, self.layers, images, choice, self.methods, self.settings)
-        if self.flips:
-            maps = self._with_flips(images, choice, maps)
+        with self.guard():
+            maps = explain_by(self.classifier.model, self.layers, images, choice, self.methods, self.settings)
+            if self.flips:
+                maps = self._with_flips(images, choice, maps)
         any_maps = next(iter(maps.values()))
         self._require_finite(any_maps, batch)
         said = None if choice.wanted is None else self.predictions(any_maps.output)

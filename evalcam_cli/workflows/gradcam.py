@@ -4,7 +4,9 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,7 @@ from evalcam_cli.workflows import own_code, subjects
 from evalcam_cli.workflows.checkpoints import LoadedClassifier, WeightsRequest, load_classifier, read_classes
 from evalcam_cli.workflows.explain_job import Job
 from evalcam_cli.workflows.explained_images import Subject
-from evalcam_cli.workflows.explaining import Explained, Explainer
+from evalcam_cli.workflows.explaining import Explained, Explainer, Guard
 from evalcam_cli.workflows.explanations import LEDGER, TABLE, Explanation, Ledger, read_table, write_table
 from evalcam_cli.workflows.failure_report import FailureReport
 from evalcam_cli.workflows.intake import settle_unreadable
@@ -113,7 +115,8 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
     Raises:
         EvalcamError: As the exit codes say; maps finished before are kept.
     """
-    loaded, target = _load(config, request)
+    network = _load(config, request)
+    loaded, target = network.loaded, network.target
     chosen = _subjects(config, request, loaded)
     truth = read_truth(request.boxes)
     config = _decided(config, request, known=has_truth(truth, chosen))
@@ -122,7 +125,7 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
     if request.score and (target is not None or config.gradcam.against is not None):
         raise UsageError("--score is about the probability of a class; leave out --target and --against")
     explainer, layer = _explainer(config, loaded, target)
-    explainer = replace(explainer, scores=request.score)
+    explainer = replace(explainer, scores=request.score, guard=network.guard)
     if any(one.rule == "true" for one in explainer.requests) and not all(subject.label for subject in chosen):
         raise UsageError("true classes need labels: name a --split, or a folder with class folders inside")
     asked = config.gradcam
@@ -218,11 +221,22 @@ def _drawn(request: GradCamRequest, classes: Sequence[str]) -> Callable[[Subject
     return draws
 
 
-def _load(config: RunConfig, request: GradCamRequest) -> tuple[LoadedClassifier, Target | None]:
+@dataclass(frozen=True)
+class _Network:
+    """What is explained."""
+
+    loaded: LoadedClassifier
+    target: Target | None
+    """Own scores of its output."""
+    guard: Guard = nullcontext
+    """Within it, what an own network raises is blamed on its file."""
+
+
+def _load(config: RunConfig, request: GradCamRequest) -> _Network:
     """The network, and the own target if there is one."""
     target = None if request.target is None else own_code.load_target(request.target)
     if request.model is None:
-        return load_classifier(request.weights, config), target
+        return _Network(load_classifier(request.weights, config), target)
     if request.weights.ckpt is not None or request.weights.arch is not None:
         raise UsageError("name --model, or --ckpt and --arch, not both")
     device = choose_device(config.device)
@@ -238,7 +252,8 @@ def _load(config: RunConfig, request: GradCamRequest) -> tuple[LoadedClassifier,
         count = own_code.count_scores(own, target, size, device)
         names = tuple("target" if count == 1 else f"target {index}" for index in range(count))
     checkpoint = Checkpoint(request.model, 2, names, Preprocessing(size, config.data.resize))
-    return LoadedClassifier(Classifier(own.model, checkpoint, device), own.source.place, None, own.sha256), target
+    loaded = LoadedClassifier(Classifier(own.model, checkpoint, device), own.source.place, None, own.sha256)
+    return _Network(loaded, target, partial(own.source.blamed, "the model failed"))
 
 
 def _decided(config: RunConfig, request: GradCamRequest, *, known: bool) -> RunConfig:
@@ -283,7 +298,7 @@ def _folded(classifier: Classifier, layer: str) -> torch.nn.Module:
 
 
 def _one_class(text: str, classifier: Classifier) -> int:
-    request = parse_class(text, classifier.classes)
+    request = parse_class(text, classifier.classes, "--against")
     if request.index is None:
         raise UsageError(f"--against {shown(text)}: name one class, by its name or its index")
     return request.index

@@ -256,8 +256,8 @@ def test_equals_pytorch_grad_cam_where_the_smallest_activation_is_0(linear: bool
 
 def of_grad_cam(model: nn.Module, layer: nn.Module, images: Tensor, classes: list[int]) -> Tensor:
     """The map of pytorch-grad-cam before it is normalised."""
-    from pytorch_grad_cam import AblationCAM  # type: ignore[import-untyped]
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # type: ignore[import-untyped]
+    from pytorch_grad_cam import AblationCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     raw: list[Any] = []
 

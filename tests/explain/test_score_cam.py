@@ -180,7 +180,7 @@ def test_equals_pytorch_grad_cam_when_it_aligns_pixel_areas(
     But for a constant channel above 0: it scales the rounding errors of enlarging it to a mask from 0 to 1.
     """
     peer: Any = pytest.importorskip("pytorch_grad_cam")
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget  # type: ignore[import-untyped]
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     model, images, raw = model.float(), images.float(), []
     cast(Tensor, cast(nn.Conv2d, model.layer[0]).bias).data[3] = -1  # a channel of zeros, which it masks away too

@@ -182,7 +182,7 @@ def write_boxes(path: Path, rows: Sequence[tuple[str, str, int, int, int, int]])
 
 def test_maps_are_held_against_known_boxes(run: Path, colours: Path, tmp_path: Path) -> None:
     rows = [
-        (file.relative_to(colours).as_posix(), file.parent.name, 0, 0, *Image.open(file).size)
+        (file.relative_to(colours).as_posix(), file.parent.name, 0, 0, *pixels_of(file).shape[1::-1])
         for file in sorted(colours.rglob("*.png"))
     ]
     boxes = write_boxes(tmp_path / "boxes.csv", rows)
@@ -312,3 +312,19 @@ def test_maps_are_scored_and_methods_checked(run: Path, colours: Path, tmp_path:
     assert sanity["guided-backprop"]["sentence"] == result.verdicts["guided-backprop"]
     assert set(sanity) == {"gradcam", "guided-backprop"}
     assert sanity["guided-backprop"]["stages"][0]["randomised"] == "the head"
+
+
+def test_an_own_model_that_fails_is_blamed(image: Path, tmp_path: Path) -> None:
+    """It passes the trial with images of the mean colour, and fails on a real one."""
+    (tmp_path / "own.py").write_text(
+        FACTORY.replace(
+            "return self.head", "assert not images.abs().sum() > 0, 'only darkness'\n        return self.head"
+        ),
+        encoding="utf-8",
+    )
+    request = GradCamRequest(tmp_path / "out", (image,), model=f"{tmp_path / 'own.py'}:factory")
+
+    with pytest.raises(UsageError, match=r"the model failed\n(.|\n)*only darkness(.|\n)*own.py, line 12"):
+        explain(config("gradcam.layer=body", "data.image_size=64"), request)
+
+    assert not (tmp_path / "out").exists()
