@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evalcam_cli.explain.deletion import delete_and_insert
@@ -206,7 +207,7 @@ def drop_and_increase(
     return np.where(defined, drop, np.nan), np.where(defined, after > before, np.nan)
 
 
-def _to_masks(maps: Tensor) -> tuple[Tensor, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+def _to_masks(maps: Tensor) -> tuple[Tensor, NDArray[np.bool_]]:
     """(N, h, w) in [0, 1], and which of the N are defined."""
     positive = maps.clamp(min=0)
     least, largest = positive.amin(dim=(1, 2), keepdim=True), positive.amax(dim=(1, 2), keepdim=True)
