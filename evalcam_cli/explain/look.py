@@ -46,8 +46,19 @@ class Look:
         Raises:
             LayerError: The score does not depend on a layer.
         """
+        return self.derivatives(self.scores[:, place])
+
+    def derivatives(self, scores: Tensor) -> tuple[Tensor, ...]:
+        """(N, C, h, w) of each layer, of one score per image.
+
+        Args:
+            scores: (N,), computed from `scores`.
+
+        Raises:
+            LayerError: The score does not depend on a layer.
+        """
         # in evaluation mode images do not mix, so the gradient of the sum over images is each image's own
-        score = self.scores[:, place].sum()
+        score = scores.sum()
         found: Sequence[Tensor | None] = (None,) * len(self._layers)
         if score.requires_grad:
             found = torch.autograd.grad(score, self._recorded, retain_graph=True, allow_unused=True)
@@ -147,8 +158,9 @@ def _checked(outputs: list[Any], model: nn.Module, layer: nn.Module, images: int
 def _with_linear_head(seen: Look, heads: Sequence[nn.Linear]) -> Look:
     """With slopes, where global average pooling and one of these linear layers is all that follows the layer.
 
-    Tried out, not read off the architecture: pooling and head must give the logits, and the gradient of a score must be
-    the slopes, everywhere. (A second ReLU after a first leaves the logits but not the gradients.)
+    Tried out, not read off the architecture: pooling and head must give the logits, and the gradient must be the
+    slopes, everywhere. (A second ReLU after a first leaves the logits but not the gradients.) One gradient is enough:
+    that of all scores together, each brought to the same size and given its own weight so that none hides another.
     """
     if len(seen.activations) != 1 or seen.combination is None or len(heads) != 1:
         return seen
@@ -159,9 +171,12 @@ def _with_linear_head(seen: Look, heads: Sequence[nn.Linear]) -> Look:
     if not _close(functional.linear(activations.mean(dim=(2, 3)), weight, head.bias), seen.output):
         return seen
     slopes = seen.combination.slopes(weight)
-    (gradients,) = seen.gradients(0)
+    largest = slopes.abs().amax(dim=2)  # (N, T)
+    spread = torch.linspace(1, 2, largest.shape[1], dtype=slopes.dtype, device=slopes.device)
+    shares = torch.where(largest > 0, spread / largest, 0)
+    (gradients,) = seen.derivatives((shares * seen.scores).sum(dim=1))
     positions = activations.shape[2] * activations.shape[3]
-    if not _close((slopes[:, 0] / positions)[..., None, None], gradients):
+    if not _close((shares[..., None] * slopes).sum(dim=1)[..., None, None] / positions, gradients):
         return seen
     bias = None if head.bias is None else head.bias.detach()
     return Look(

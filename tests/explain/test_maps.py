@@ -446,6 +446,31 @@ def test_a_second_relu_is_not_taken_for_a_linear_head(images: Tensor) -> None:
     torch.testing.assert_close(maps, plain_grad_cam(model, model.layer4, images.double(), class_indices))
 
 
+def test_the_head_is_tried_out_with_every_score(images: Tensor) -> None:
+    """A class without weights has the same gradient whatever follows the layer: it must not vouch for the others."""
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer4 = nn.Sequential(nn.Conv2d(3, 6, 3, stride=4), nn.ReLU())
+            self.fc = nn.Linear(6, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = self.fc(self.layer4(images).relu().mean(dim=(2, 3)))
+            return logits
+
+    torch.manual_seed(0)
+    model = Twice().double()
+    with torch.no_grad():
+        model.fc.weight[0] = 0
+        model.fc.weight[1] *= 1e-6
+    class_indices = torch.tensor([[0, 1, 2]] * 4)
+
+    maps = grad_cam(model, model.layer4, images.double(), class_indices).maps
+
+    torch.testing.assert_close(maps, plain_grad_cam(model, model.layer4, images.double(), class_indices))
+
+
 def test_cam_is_grad_cam_times_the_number_of_positions(resnet: nn.Module, images: Tensor) -> None:
     """Selvaraju et al. 2017, section 3.1; Zhou et al. 2016, equation 2, whose F is here the mean."""
     found = layer_maps(resnet, [resnet.get_submodule("layer4")], images, of_classes([[1]] * 4), ["cam", "gradcam"])
