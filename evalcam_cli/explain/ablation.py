@@ -68,7 +68,7 @@ def _falls(
     falls = scores.new_zeros(images, scores.shape[1], channels)
     alive = (tail.activations != 0).any(dim=3).any(dim=2).any(dim=0).nonzero()[:, 0]
     done = 0
-    for some in torch.split(alive, rows if tail.divisible else 1):
+    for some in torch.split(alive, rows if tail.divisible else 1) if len(alive) else ():
         for channel, output in zip(some, _outputs(tail, some), strict=True):
             found = combination.scores(output) if combination else compute_scores(target, output, images)[0]
             falls[:, :, channel] = scores - full(found)

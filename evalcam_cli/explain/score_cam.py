@@ -61,7 +61,7 @@ def _masked_scores(question: Question, activations: Tensor, rows: int, progress:
     if len(varied) < activations.shape[1]:
         scores[:] = full(question.scores_of(torch.zeros_like(images)[None]))[0, ..., None]
     done = 0
-    for some in torch.split(varied, question.copies_per_pass(rows)):
+    for some in torch.split(varied, question.copies_per_pass(rows)) if len(varied) else ():
         masks = _masks(activations[:, some], images.shape[2:]).to(images.dtype)
         found = question.scores_of(masks.transpose(0, 1)[:, :, None] * images)
         scores[..., some] = full(found).permute(1, 2, 0)

@@ -269,3 +269,26 @@ def of_grad_cam(model: nn.Module, layer: nn.Module, images: Tensor, classes: lis
     with Raw(model, [layer]) as cam:
         cam(images, targets=[ClassifierOutputTarget(index) for index in classes])
     return torch.from_numpy(raw[0])
+
+
+class _Named(nn.Module):
+    """The logits in a dictionary, so that images cannot be run in copies."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.inner(images)}
+
+
+def test_where_nothing_is_active_nothing_can_be_left_out(images: Tensor) -> None:
+    model = Small(linear=False).double().eval()
+    cast(nn.Conv2d, model.layer[0]).bias.data[:] = -100  # type: ignore[union-attr]
+
+    plain = ablation_cam(model, model.layer, images, of_classes(CLASSES))
+    named = ablation_cam(_Named(model), model.layer, images, lambda output: output["logits"][:, :2])
+
+    assert plain.maps.shape == named.maps.shape
+    assert not plain.maps.any()
+    assert not named.maps.any()

@@ -197,3 +197,13 @@ def test_equals_pytorch_grad_cam_when_it_aligns_pixel_areas(
     found = score_cam(model, model.layer, images, of_classes(CLASSES)).maps[:, 0]
     wanted = torch.from_numpy(raw[0])
     torch.testing.assert_close(found, wanted, rtol=0, atol=2e-5 * float(wanted.abs().max()))
+
+
+def test_where_all_channels_are_constant_all_weigh_the_same(model: Small, images: Tensor) -> None:
+    """As after a layer that has a single place left: all masks are 0, so all masked images are the same."""
+    pooled = nn.Sequential(model.fine, model.layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(9, 4).double())
+
+    found = score_cam(pooled, pooled[2], images, of_classes(CLASSES))
+
+    mean = model.layer(model.fine(images)).mean(dim=(1, 2, 3)).detach()
+    torch.testing.assert_close(found.maps, mean[:, None, None, None].expand(3, 2, 1, 1))
