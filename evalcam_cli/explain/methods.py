@@ -1,7 +1,7 @@
 """The methods by name: what they are called, what their values mean, and maps of several of them at once."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -110,7 +110,7 @@ def _others(
     """The methods that need more than one forward pass, or another one."""
     call = (model, inputs, target)
     return {
-        "counterfactual": lambda: layer_maps(model, layers, inputs, _negated(target))["gradcam"],
+        "counterfactual": lambda: _counterfactual(model, layers, inputs, target),
         "eigencam": lambda: eigen_cam(model, _single(layers, "Eigen-CAM"), inputs, target),
         "scorecam": lambda: score_cam(model, _single(layers, "Score-CAM"), inputs, target),
         "ablationcam": lambda: ablation_cam(model, _single(layers, "Ablation-CAM"), inputs, target),
@@ -129,8 +129,16 @@ def _single(layers: Sequence[nn.Module], title: str) -> nn.Module:
     return layers[0]
 
 
+def _counterfactual(model: nn.Module, layers: Sequence[nn.Module], inputs: Inputs, target: Target) -> Maps:
+    """Grad-CAM of minus the scores: what would have to go for the class to be given up (its paper, section 3.3).
+
+    The scores that go with the maps are those of the target, as for every method.
+    """
+    found = layer_maps(model, layers, inputs, _negated(target))["gradcam"]
+    return replace(found, scores=-found.scores)
+
+
 def _negated(target: Target) -> Target:
-    """Minus the scores: what would have to go for the class to be given up (Grad-CAM paper, section 3.3)."""
 
     def negative(output: Any) -> Combination | Tensor:
         scores = target(output)

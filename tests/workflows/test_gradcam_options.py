@@ -328,3 +328,15 @@ def test_an_own_model_that_fails_is_blamed(image: Path, tmp_path: Path) -> None:
         explain(config("gradcam.layer=body", "data.image_size=64"), request)
 
     assert not (tmp_path / "out").exists()
+
+
+def test_the_logit_beside_a_counterfactual_map_is_the_class_s_own(run: Path, image: Path, tmp_path: Path) -> None:
+    logits = {}
+    for methods in ("gradcam", "counterfactual,gradcam"):
+        request = GradCamRequest(tmp_path / methods, (image,), WeightsRequest(run))
+
+        rows = explain(config(f"gradcam.method={methods}", "gradcam.class=all"), request).rows
+
+        logits[methods] = [row.logit for row in rows]
+
+    assert logits["counterfactual,gradcam"] == pytest.approx(2 * logits["gradcam"], rel=1e-5)
