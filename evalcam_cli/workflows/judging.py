@@ -50,11 +50,12 @@ class Judge:
         extra: dict[str, Any] = {}
         geometry = writing.preprocessing.geometry(*picture.size)
         for row, (method, place) in zip(rows, found.order(), strict=True):
-            signed = writing.readable(method, found.maps[method][place])
-            heat, seen = enlarge(signed, geometry)
-            if self.find and method == writing.methods[0]:
+            finds, truth = self.find and method == writing.methods[0], self._truth(picture, row)
+            if not finds and truth is None:
+                continue
+            heat, seen = enlarge(writing.readable(method, found.maps[method][place]), geometry)
+            if finds:
                 extra.setdefault(_OBJECTS, []).extend(self._objects(heat, seen, row, picture))
-            truth = self._truth(picture, row)
             if truth is not None:
                 peak = None if row.peak_x is None or row.peak_y is None else (row.peak_x, row.peak_y)
                 record = localise(
