@@ -1,22 +1,10 @@
-from typing import Any
-
 import pytest
 
 from tests.benchmarks.explanation_peers import GRAD_CAM, OURS, PEERS, Tool
 from tests.explain.traps import TRAPS, Trap
 
-OPEN = {
-    "second ReLU and a head with empty rows, all classes": "only the first score's gradient is tried out",
-}
-"""Traps in which evalcam is caught."""
 
-
-def marked(trap: Trap) -> Any:
-    marks = [pytest.mark.xfail(reason=OPEN[trap.name], strict=False)] if trap.name in OPEN else []
-    return pytest.param(trap, id=trap.name, marks=marks)
-
-
-@pytest.mark.parametrize("trap", [marked(trap) for trap in TRAPS])
+@pytest.mark.parametrize("trap", [pytest.param(trap, id=trap.name) for trap in TRAPS])
 def test_evalcam_is_not_caught(trap: Trap) -> None:
     trap.check(OURS)
 
