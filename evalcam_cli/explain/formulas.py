@@ -66,9 +66,9 @@ def x_grad_cam(activations: Tensor, gradients: Tensor) -> Tensor:
     Fu et al., "Axiom-based Grad-CAM", BMVC 2020, https://arxiv.org/abs/2008.02312, equation 8. A channel whose
     activations sum to exactly 0, which has no such mean, is left out; one that is 0 everywhere adds nothing anyway.
     """
-    sums = activations.sum(dim=(2, 3))
-    weights = (activations * gradients).sum(dim=(2, 3)) / sums
-    return _weighted(torch.where(sums == 0, 0, weights), activations)
+    sums = activations.sum(dim=(2, 3), dtype=torch.float64)  # of both signs, they may nearly cancel
+    weights = (activations * gradients).sum(dim=(2, 3), dtype=torch.float64) / sums
+    return _weighted(torch.where(sums == 0, 0, weights).to(activations.dtype), activations)
 
 
 def layer_cam(activations: Tensor, gradients: Tensor) -> Tensor:
@@ -90,8 +90,9 @@ def grad_cam_pp(activations: Tensor, gradients: Tensor) -> Tensor:
     explained through its exponential), without the scaling of the weights that only the authors' code has. The weight
     g^2 / (2 g^2 + sum(A) g^3) of a gradient g is written 1 / (2 + sum(A) g), which needs no epsilon where g is 0.
     """
-    sums = activations.sum(dim=(2, 3), keepdim=True)
-    return _weighted((_shares(sums, gradients) * gradients.clamp(min=0)).sum(dim=(2, 3)), activations)
+    sums = activations.sum(dim=(2, 3), keepdim=True, dtype=torch.float64)  # 2 + sum(A) g may be nearly 0
+    weights = (_shares(sums, gradients) * gradients.clamp(min=0)).sum(dim=(2, 3))
+    return _weighted(weights.to(activations.dtype), activations)
 
 
 def _grad_cam_pp_pooled(activations: Tensor, slopes: Tensor) -> Tensor:
