@@ -88,7 +88,8 @@ class Ledger:
     """
 
     def __init__(self, folder: OutputFolder, settings: dict[str, Any], *, resume: bool) -> None:
-        self.folder, self.settings = folder, settings
+        self.folder = folder
+        self.settings: dict[str, Any] = json.loads(json.dumps(settings))  # as they are read again: tuples become lists
         self._offsets: dict[str, int] = {}
         self._stream: IO[bytes] | None = None
         if resume:
@@ -145,10 +146,12 @@ class Ledger:
         self._stream = self.folder.claim(LEDGER).open("r+b")
         end = 0
         for line in self._stream:
+            if not line.endswith(b"\n"):
+                break  # cut off by the interruption, perhaps only by this
             try:
                 self._offsets[_entry(line).path] = end
             except (ValueError, TypeError, KeyError):
-                break  # cut off by the interruption
+                break
             end += len(line)
         self._stream.truncate(end)
 

@@ -309,17 +309,24 @@ def _settings(
 ) -> dict[str, Any]:
     """What must be the same for a run to be continued."""
     facts = [(one.path, one.label, one.stem) for one in chosen]
-    point = loaded.classifier.checkpoint.operating_point
+    point, boxes = loaded.classifier.checkpoint.operating_point, request.boxes
+    own = None if request.target is None else own_code.load_function(request.target, "--target")
     return {
         **config.gradcam.model_dump(mode="json", by_alias=True), "layer": layer, "seed": config.seed,
-        "target": request.target, "score": request.score, "report": request.report, "find_boxes": request.find_boxes,
-        "boxes": None if request.boxes is None else str(request.boxes),
+        "target": request.target, "target_sha256": None if own is None else own.sha256, "score": request.score,
+        "report": request.report, "find_boxes": request.find_boxes, "boxes": None if boxes is None else str(boxes),
+        "boxes_sha256": _sha256_of(boxes) if boxes is not None and boxes.is_file() else None,
+        "classes": list(loaded.classifier.classes),
         "checkpoint": loaded.place, "checkpoint_sha256": loaded.sha256,
         "temperature": loaded.classifier.checkpoint.temperature,
         "operating_point": None if point is None else point.to_dict(),
         "preprocessing": loaded.classifier.preprocessing.to_dict(),
         "images": hashlib.sha256(json.dumps(facts).encode()).hexdigest(),
     }  # fmt: skip
+
+
+def _sha256_of(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _subjects(config: RunConfig, request: GradCamRequest, loaded: LoadedClassifier) -> list[Subject]:

@@ -206,3 +206,17 @@ def test_resuming_with_other_images_is_refused(run: Path, colours: Path, tmp_pat
 
     with pytest.raises(UsageError, match="other images"):
         explain(config(), request(run, tmp_path / "out", colours / "정상" / "001.png", resume=True))
+
+
+@pytest.mark.parametrize("lost", [1, 2, 100])
+def test_a_ledger_cut_off_anywhere_is_continued(run: Path, colours: Path, tmp_path: Path, lost: int) -> None:
+    whole = explain(config(), request(run, tmp_path / "whole", colours))
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        explain(config(), request(run, out, colours), interrupt_after(20))
+    ledger = out / "explanations.partial.jsonl"
+    ledger.write_bytes(ledger.read_bytes()[:-lost])
+
+    result = explain(config(), request(run, out, colours, resume=True))
+
+    assert result.rows == whole.rows

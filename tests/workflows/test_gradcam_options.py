@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -340,3 +341,27 @@ def test_the_logit_beside_a_counterfactual_map_is_the_class_s_own(run: Path, ima
         logits[methods] = [row.logit for row in rows]
 
     assert logits["counterfactual,gradcam"] == pytest.approx(2 * logits["gradcam"], rel=1e-5)
+
+
+def test_resuming_with_another_target_or_other_boxes_is_refused(run: Path, image: Path, tmp_path: Path) -> None:
+    target, boxes = tmp_path / "own.py", tmp_path / "boxes.csv"
+    weights = WeightsRequest(run)
+
+    def write(factor: int, side: int) -> None:
+        target.write_text(f"def score(logits):\n    return {factor} * logits[:, 0]\n", encoding="utf-8")
+        write_boxes(boxes, [("000.png", label, 0, 0, side, side) for label in ("a [b]", "정상")])
+
+    requests = {
+        "target": GradCamRequest(tmp_path / "1", (image,), weights, target=f"{target}:score"),
+        "boxes": GradCamRequest(tmp_path / "2", (image,), weights, boxes=boxes),
+    }
+    write(1, 8)
+    for one in requests.values():
+        explain(config(), one)
+        explain(config(), replace(one, resume=True))
+
+    write(2, 9)
+
+    for one in requests.values():
+        with pytest.raises(UsageError, match="--resume"):
+            explain(config(), replace(one, resume=True))
