@@ -403,6 +403,8 @@ def _explained(error: ValidationError, document: Document, source: str) -> str:
         path = _known_path(problem["loc"])
         if path[:2] == ("gradcam", "method"):  # the place in a list that may have been a text means nothing
             path = path[:2]
+            if path in problems:  # a list without its wrong values is also too short
+                continue
         if problem["type"] == "missing":  # of a list that must have so many values
             path = path[:-1]
         problems.setdefault(path, []).append(_problem(".".join(map(str, path)), problem))

@@ -272,7 +272,7 @@ def _require_empty(path: Path, *, allowed: bool) -> None:
     if present and not allowed:
         raise UsageError(
             f"the output folder {shown(path.absolute())} is not empty ({listed(present)});\n"
-            "use --resume to continue an interrupted training, --overwrite to replace what evalcam wrote there,\n"
+            "use --resume to continue an interrupted run, --overwrite to replace what evalcam wrote there,\n"
             "or another --out"
         )
 

@@ -57,6 +57,8 @@ def test_the_resolved_config_reads_back_to_itself(tmp_path: Path) -> None:
         ("split: {ratios: [0, 0.5, 0.5]}", "the training set needs a share above 0"),
         ("model: {arch: resnet19}", "got 'resnet19'; did you mean 'resnet18'?"),
         ("data: {workers: many}", "data.workers must be 'auto' or a whole number, got 'many'"),
+        ("gradcam: {method: 'gradcam,gradcamm'}", "gradcam.method must be one of 'cam'"),
+        ("gradcam: {method: 'gradcam,gradcamm'}", "got 'gradcamm'; did you mean 'gradcam'?"),
         ("gradcam: {class: []}", "gradcam.class must have at least 1 value"),
         ("- a", "expected a map of sections, found a list"),
         ("just text", "expected a map of sections, found 'just text'"),

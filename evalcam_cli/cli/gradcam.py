@@ -14,12 +14,20 @@ if TYPE_CHECKING:
     from evalcam_cli.evaluation.estimates import Estimate
     from evalcam_cli.workflows.gradcam import GradCamResultFiles
 
-_LOCALISATION = ("pointing_game", "pointing_game_0px", "iou_mean", "iou_50", "max_box_acc_v2", "energy")
+_LOCALISATION = (
+    "pointing_game",
+    "pointing_game_0px",
+    "iou_mean",
+    "iou_mean_best",
+    "iou_50",
+    "max_box_acc_v2",
+    "energy",
+)
 _SHOWN = 20  # rows of the table on the terminal; all are in explanations.csv
 
 
 def gradcam(
-    images: Annotated[list[Path] | None, typer.Argument(metavar="[IMAGE]...", help="Image files or folders.")] = None,
+    images: Annotated[list[Path] | None, typer.Argument(metavar="IMAGE", help="Image files or folders.")] = None,
     ckpt: options.Ckpt = None,
     class_: Annotated[
         list[str] | None,
@@ -138,7 +146,7 @@ def print_explanations(result: "GradCamResultFiles") -> None:
         [
             row.path,
             row.class_name,
-            "" if row.probability is None else f"{row.probability:.3f}",
+            f"score {row.logit:.3g}" if row.probability is None else f"{row.probability:.3f}",
             "empty" if row.empty else f"{row.peak_x}, {row.peak_y}",
             row.overlay,
         ]
@@ -148,7 +156,7 @@ def print_explanations(result: "GradCamResultFiles") -> None:
     if len({row.method for row in rows}) > 1:  # else the column would say nothing
         columns.insert(2, "method")
         table = [[*cells[:2], row.method, *cells[2:]] for cells, row in zip(table, rows, strict=False)]
-    write_table(columns, table, texts=(0, 1, len(columns) - 1))
+    write_table(columns, table, texts=(0, 1, 2, len(columns) - 1) if "method" in columns else (0, 1, len(columns) - 1))
     if len(rows) > _SHOWN:
         write_out("and more in explanations.csv")
     for method, found in result.localisation.items():

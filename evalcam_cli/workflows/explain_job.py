@@ -23,8 +23,9 @@ log = logging.getLogger("evalcam")
 
 BATCH = 16  # images per forward pass
 _READERS = 2
-_FINISHERS = 4
-"""More than cores, as they mostly wait for the disk: syncs that are asked for together cost it little more than one."""
+_FINISHERS = 3
+"""They draw, then wait for the disk, for which syncs asked for together are little more than one. Each holds a picture
+of any size and a share of the heap: at 12 megapixels about 200 MB."""
 _GAP = 1e-4
 """Largest miss of the sum of a map, relative to the largest logit, that counts as rounding."""
 
@@ -66,7 +67,7 @@ class Job:
             done += 1
             progress("explaining", done + len(self.unreadable), len(chosen))
         if self.gap is not None:
-            log.info("self-check: sum of a map + bias = logit, within %.1g of the largest logit", self.gap)
+            log.info("self-check: sum of a map + bias = logit, to %.1g of the largest logit", max(self.gap, 1e-9))
 
     def readable(self, chosen: Sequence[Subject]) -> list[Picture]:
         """The pictures of those images that can be read."""
@@ -121,12 +122,13 @@ class Job:
         content = self.writing.raw_maps(picture, found, rows)
         if draws and not self.later:
             maps = [found.maps[method][place] for method, place in found.order()]
-            content |= self.writing.pictures(picture.original(), subject, rows, maps)
+            content |= self.writing.pictures(picture.original(), subject, rows, maps, found.notes)
         self.folder.write_all(content)
         probabilities = tuple(map(float, found.probabilities))
         loss = loss_of(subject, self.writing.names, found)
         extra = self.judge.judge(picture, found, rows, self.writing) | found.extra
         extra["maps"] = [map_facts(found.maps[method][place]) for method, place in found.order()]
+        extra["notes"] = found.notes
         entry = Entry(subject.path, picture.sha256, picture.size, loss, probabilities, rows, extra)
         with self._keeping:
             self.ledger.add(entry)
@@ -137,7 +139,7 @@ class Job:
             return
         image = images.read_original(subject, entry.sha256, self.max_pixels)
         maps = [read_map(self.folder.path, row.map) for row in entry.rows]
-        self.folder.write_all(self.writing.pictures(image, subject, entry.rows, maps))
+        self.folder.write_all(self.writing.pictures(image, subject, entry.rows, maps, entry.extra["notes"]))
 
     def _require_unchanged(self, chosen: Sequence[Subject]) -> None:
         for subject in chosen:

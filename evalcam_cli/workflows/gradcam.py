@@ -45,6 +45,7 @@ from evalcam_cli.workflows.judging import (
     has_truth,
     read_truth,
     refuse_images_as_masks,
+    refuse_strange_boxes,
     write_boxes,
     write_localisation,
 )
@@ -105,8 +106,8 @@ class GradCamResultFiles:
         return tuple(self.read_rows())
 
     def first(self, count: int) -> list[Explanation]:
-        """The first rows."""
-        return list(islice(self.read_rows(), count))
+        """The first rows with a picture."""
+        return list(islice((row for row in self.read_rows() if row.overlay), count))
 
 
 def explain(config: RunConfig, request: GradCamRequest, progress: Progress = silent) -> GradCamResultFiles:
@@ -127,7 +128,9 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
     explainer, layer = _explainer(config, loaded, target)
     explainer = replace(explainer, scores=request.score, guard=network.guard)
     if any(one.rule == "true" for one in explainer.requests) and not all(subject.label for subject in chosen):
-        raise UsageError("true classes need labels: name a --split, or a folder with class folders inside")
+        raise UsageError(
+            "true classes need labels: name a --split, --subset test of a run, or a folder with class folders inside"
+        )
     asked = config.gradcam
     full: dict[str, float] = {name: asked.full_colour for name in asked.method if asked.norm == "raw"}
     writing = Writing(
@@ -135,6 +138,7 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
         asked.maps, full, "score units" if target else None,
         {name: METHODS[name].caution for name in asked.method if METHODS[name].caution},
     )  # fmt: skip
+    refuse_strange_boxes(truth, request.boxes, [subject.relative for subject in chosen])
     refuse_images_as_masks(truth, request.boxes, {subject.root for subject in chosen})
     inputs = [path for path in (*request.images, request.data) if path is not None and path.is_dir()]
     with output_folder(request.out, overwrite=request.overwrite, resume=request.resume, inputs=inputs) as folder:
@@ -196,7 +200,10 @@ def _check(job: Job, layer: str, chosen: Sequence[Subject], progress: Progress) 
     verdicts = check_methods(job.explainer, layer, pictures, progress)
     failed = {method: verdict.sentence for method, verdict in verdicts.items() if verdict.outcome == "fails"}
     others = {method: verdict.sentence for method, verdict in verdicts.items() if verdict.outcome != "fails"}
-    job.writing = replace(job.writing, warnings=failed, remarks=others)
+    known = {  # what is known against a method stands unless this model clears it
+        method: caution for method, caution in job.writing.warnings.items() if verdicts[method].outcome != "passes"
+    }
+    job.writing = replace(job.writing, warnings=known | failed, remarks=others)
     return verdicts
 
 
@@ -281,6 +288,8 @@ def _explainer(config: RunConfig, loaded: LoadedClassifier, target: Target | Non
     settings = Settings(
         seed=config.seed, window=asked.window, stride=asked.stride, steps=asked.steps, copies=asked.copies
     )
+    if any(request.index == against for request in requests if request.index is not None):
+        raise UsageError(f"--against {shown(asked.against)} is also a --class: its map against itself is empty")
     explainer = Explainer(
         classifier, layers, asked.method, requests, against, target, flips=bool(asked.flips), settings=settings
     )

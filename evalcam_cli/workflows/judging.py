@@ -1,5 +1,6 @@
 """Boxes out of maps, and how well maps stand on known objects: image by image, then for the whole run."""
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -167,6 +168,22 @@ def write_localisation(folder: OutputFolder, entries: Iterable[Entry], place: st
 def _by(records: Sequence[Localised]) -> dict[str, Localisation]:
     labels = sorted({record.label for record in records})
     return {label: summarise([record for record in records if record.label == label]) for label in labels}
+
+
+def refuse_strange_boxes(truth: BoxTable | MaskFolder | None, path: Path | None, images: Iterable[str]) -> None:
+    """Refuse a table that knows no object of these images, before any is explained.
+
+    Raises:
+        DataError: There is none.
+    """
+    if isinstance(truth, BoxTable) and path is not None:
+        known = set(truth.paths)
+        if not any(unicodedata.normalize("NFC", image) in known for image in images):
+            raise DataError(
+                f"{shown(path.absolute())}: none of its objects is of an image to be explained;\n"
+                "its paths are relative to the data root or to the folder named, e.g. "
+                f"{shown(truth.paths[0]) if truth.paths else 'there are none'}"
+            )
 
 
 def refuse_images_as_masks(truth: BoxTable | MaskFolder | None, path: Path | None, roots: Iterable[Path]) -> None:

@@ -185,7 +185,7 @@ def test_an_image_that_has_changed_is_not_continued(run: Path, tmp_path: Path) -
 
 
 def test_the_true_class_of_a_single_file_is_unknown(run: Path, colours: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="needs labels"):
+    with pytest.raises(UsageError, match="need labels"):
         explain(config("gradcam.class=true"), request(run, tmp_path / "out", colours / "정상" / "000.png"))
 
 

@@ -92,6 +92,22 @@ def test_a_class_against_another_is_the_difference_of_their_maps(run: Path, imag
     np.testing.assert_allclose(read_map(tmp_path / "out", row.map), one - other, rtol=1e-4, atol=1e-6)
 
 
+def test_a_class_against_itself_is_refused(run: Path, image: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="its map against itself is empty"):
+        explain(
+            config("gradcam.class=1", "gradcam.against=정상"),
+            GradCamRequest(tmp_path / "out", (image,), WeightsRequest(run)),
+        )
+
+
+def test_notes_of_a_method_stand_in_the_manifest(run: Path, image: Path, tmp_path: Path) -> None:
+    explain(config("gradcam.method=gradcam,occlusion"), GradCamRequest(tmp_path / "out", (image,), WeightsRequest(run)))
+
+    plain, occluded = (record for record, _ in read_manifest(tmp_path / "out"))
+    assert "note" not in plain
+    assert "px" in occluded["note"]
+
+
 def test_reflections_are_averaged(run: Path, image: Path, tmp_path: Path) -> None:
     """The map of an image and that of its mirror image become reflections of each other."""
     mirrored = tmp_path / "mirrored.png"
@@ -202,10 +218,10 @@ def test_maps_are_held_against_known_boxes(run: Path, colours: Path, tmp_path: P
     assert "pointing_game" in (tmp_path / "out" / "localisation.md").read_text(encoding="utf-8")
 
 
-def test_boxes_of_other_images_are_refused_at_the_end(run: Path, colours: Path, tmp_path: Path) -> None:
+def test_boxes_of_other_images_are_refused(run: Path, colours: Path, tmp_path: Path) -> None:
     boxes = write_boxes(tmp_path / "boxes.csv", [("other.png", "정상", 0, 0, 2, 2)])
 
-    with pytest.raises(DataError, match="none of its objects is of an explained image"):
+    with pytest.raises(DataError, match="none of its objects is of an image to be explained"):
         explain(config(), GradCamRequest(tmp_path / "out", (colours,), WeightsRequest(run), boxes=boxes))
 
 
