@@ -50,7 +50,7 @@ METHODS = {
     "ablationcam": Method("Ablation-CAM", "activation units"),
     "counterfactual": Method("counterfactual Grad-CAM"),
     "guided-backprop": Method("guided backpropagation", _SLOPE, signed=False, of_layer=False, caution=_EDGES),
-    "guided-gradcam": Method("guided Grad-CAM", "Grad-CAM x slope", signed=False, caution=_EDGES),
+    "guided-gradcam": Method("guided Grad-CAM", "map x slope", signed=False, caution=_EDGES),
     "occlusion": Method("occlusion", of_layer=False, dear=True),
     "gradient": Method("gradient", _SLOPE, signed=False, of_layer=False),
     "integrated-gradients": Method("integrated gradients", of_layer=False, dear=True),

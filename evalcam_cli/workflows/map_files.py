@@ -21,8 +21,6 @@ from evalcam_cli.workflows.explaining import Explained
 from evalcam_cli.workflows.explanations import Explanation
 
 Floats = NDArray[np.float32]
-_UNDEFINED = "no map: the method is not defined here, as where it divides by a score of 0"
-_FUSED = "share of each layer's largest"
 _SAME = 1e-5
 """Largest difference, relative to the maximum, of maps that are called identical."""
 
