@@ -31,9 +31,9 @@ class Explanation:
     method: str
     layer: str
     """Empty when the method explains pixels."""
-    map_min: float
-    """Of the signed map at its own resolution, in the unit of the method."""
-    map_max: float
+    map_min: float | None
+    """Of the signed map at its own resolution, in the unit of the method; None where the method is not defined."""
+    map_max: float | None
     empty: bool
     """Whether nothing in the map speaks for the class."""
     peak_x: int | None

@@ -21,6 +21,7 @@ from evalcam_cli.workflows.explaining import Explained
 from evalcam_cli.workflows.explanations import Explanation
 
 Floats = NDArray[np.float32]
+_UNDEFINED = "no map: the method is not defined here, as where it divides by a score of 0"
 _SAME = 1e-5
 """Largest difference, relative to the maximum, of maps that are called identical."""
 
@@ -73,8 +74,10 @@ class Writing:
         for row, signed in zip(rows, maps, strict=True):
             scale = self.scale(row.method)
             overlay = draw_overlay(
-                image, signed, geometry,
-                caption_lines=[_class_line(row), _method_line(row), *self._remarks(row.method, notes)],
+                image, _drawable(signed), geometry,
+                caption_lines=[
+                    _class_line(row), _method_line(row), *_undefined(signed), *self._remarks(row.method, notes)
+                ],
                 label=row.class_name, unit=scale.unit, kind=scale.kind, full_scale=scale.full,
                 warning=self.warnings.get(row.method),
             )  # fmt: skip
@@ -111,9 +114,9 @@ class Writing:
         before = (one for one, other in beside[: [one for one, _ in beside].index(row)] if _same(other, signed))
         twin = next(before, None)
         same = () if twin is None else (f"identical to {METHODS[twin.method].title} here",)
-        said = (*same, *self._remarks(row.method, notes))
+        said = (*_undefined(signed), *same, *self._remarks(row.method, notes))
         return Cell(
-            _method_line(row), signed, self.scale(row.method), said,
+            _method_line(row), _drawable(signed), self.scale(row.method), said,
             self.warnings.get(row.method),
         )  # fmt: skip
 
@@ -132,7 +135,7 @@ class Writing:
         return Explanation(
             subject.path, subject.label, "" if found.predicted is None else self.names[found.predicted],
             self._name(class_index), class_index, probability, float(found.scores[place]), method,
-            self.layer if METHODS[method].of_layer else "", float(signed.min()), float(signed.max()), empty, x, y,
+            self.layer if METHODS[method].of_layer else "", _value(signed.min()), _value(signed.max()), empty, x, y,
             f"{name}.png" if drawn else "",
             f"{name}.npy" if self.maps == "npy" else f"{bundle}.npz#{method}.{part}",
         )  # fmt: skip
@@ -148,6 +151,19 @@ class Writing:
     def _part(self, class_index: int) -> str:
         part = class_part(self.names, class_index)
         return part if self.against is None else f"{part}-against-{class_part(self.names, self.against)}"
+
+
+def _value(number: np.float32) -> float | None:
+    return float(number) if np.isfinite(number) else None
+
+
+def _drawable(signed: Floats) -> Floats:
+    """Without colours where there is no map."""
+    return signed if np.isfinite(signed).all() else np.zeros_like(signed)
+
+
+def _undefined(signed: Floats) -> tuple[str, ...]:
+    return () if np.isfinite(signed).all() else (_UNDEFINED,)
 
 
 def _class_line(row: Explanation) -> str:

@@ -381,3 +381,18 @@ def test_resuming_with_another_target_or_other_boxes_is_refused(run: Path, image
     for one in requests.values():
         with pytest.raises(UsageError, match="--resume"):
             explain(config(), replace(one, resume=True))
+
+
+def test_a_map_that_is_not_defined_is_said_and_stops_nothing(run: Path, image: Path, tmp_path: Path) -> None:
+    """Ablation-CAM divides by the score: that of a class against itself is 0."""
+    rows = explain(
+        config("gradcam.method=ablationcam,gradcam", "gradcam.class=all", "gradcam.against=0"),
+        GradCamRequest(tmp_path / "out", (image,), WeightsRequest(run), find_boxes=True),
+    ).rows
+
+    itself, other, *_ = rows
+    assert (itself.logit, itself.map_min, itself.map_max, itself.empty, itself.peak_x) == (0, None, None, True, None)
+    assert other.map_max is not None
+    assert (tmp_path / "out" / itself.overlay).exists()
+    assert np.isnan(read_map(tmp_path / "out", itself.map)).all()
+    assert len(list(read_manifest(tmp_path / "out"))) == 4
