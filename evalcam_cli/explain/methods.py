@@ -30,6 +30,8 @@ class Method:
     """Whether the sign of a value can be read: above 0 speaks for the class."""
     of_layer: bool = True
     """Whether a layer is explained, rather than the pixels."""
+    fine: bool = False
+    """Whether its maps have the input's resolution."""
     dear: bool = False
     """Whether it takes many forward passes."""
     caution: str = ""
@@ -49,12 +51,14 @@ METHODS = {
     "scorecam": Method("Score-CAM", "activation units", dear=True),
     "ablationcam": Method("Ablation-CAM", "activation units"),
     "counterfactual": Method("counterfactual Grad-CAM"),
-    "guided-backprop": Method("guided backpropagation", _SLOPE, signed=False, of_layer=False, caution=_EDGES),
-    "guided-gradcam": Method("guided Grad-CAM", "map x slope", signed=False, caution=_EDGES),
-    "occlusion": Method("occlusion", of_layer=False, dear=True),
-    "gradient": Method("gradient", _SLOPE, signed=False, of_layer=False),
-    "integrated-gradients": Method("integrated gradients", of_layer=False, dear=True),
-    "smoothgrad": Method("SmoothGrad", _SLOPE, signed=False, of_layer=False, dear=True),
+    "guided-backprop": Method(
+        "guided backpropagation", _SLOPE, signed=False, of_layer=False, fine=True, caution=_EDGES
+    ),
+    "guided-gradcam": Method("guided Grad-CAM", "map x slope", signed=False, fine=True, caution=_EDGES),
+    "occlusion": Method("occlusion", of_layer=False, fine=True, dear=True),
+    "gradient": Method("gradient", _SLOPE, signed=False, of_layer=False, fine=True),
+    "integrated-gradients": Method("integrated gradients", of_layer=False, fine=True, dear=True),
+    "smoothgrad": Method("SmoothGrad", _SLOPE, signed=False, of_layer=False, fine=True, dear=True),
 }
 
 
@@ -113,7 +117,7 @@ def _others(
         "counterfactual": lambda: _counterfactual(model, layers, inputs, target),
         "eigencam": lambda: eigen_cam(model, _single(layers, "Eigen-CAM"), inputs, target),
         "scorecam": lambda: score_cam(model, _single(layers, "Score-CAM"), inputs, target),
-        "ablationcam": lambda: ablation_cam(model, _single(layers, "Ablation-CAM"), inputs, target),
+        "ablationcam": lambda: _for_the_class(ablation_cam(model, _single(layers, "Ablation-CAM"), inputs, target)),
         "guided-backprop": lambda: guided_backprop(*call),
         "guided-gradcam": lambda: guided_grad_cam(*call, layers=layers),
         "occlusion": lambda: occlusion(*call, window=settings.window, stride=settings.stride),
@@ -121,6 +125,11 @@ def _others(
         "integrated-gradients": lambda: integrated_gradients(*call, steps=settings.steps),
         "smoothgrad": lambda: smooth_grad(*call, copies=settings.copies, seed=settings.seed),
     }
+
+
+def _for_the_class(found: Maps) -> Maps:
+    """With values above 0 speaking for the class also where its score, by which Ablation-CAM divides, is below 0."""
+    return replace(found, maps=found.maps * found.scores.sign()[..., None, None], note="")
 
 
 def _single(layers: Sequence[nn.Module], title: str) -> nn.Module:

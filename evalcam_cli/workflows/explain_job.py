@@ -46,6 +46,8 @@ class Job:
     """Whether they are drawn once all maps are known."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Reason by path."""
+    noted: set[str] = field(default_factory=set)
+    """Methods whose note was said."""
     gap: float | None = None
     """Self-check: the largest miss of the sum of a map, relative to the largest logit."""
     _keeping: threading.Lock = field(default_factory=threading.Lock)
@@ -60,7 +62,8 @@ class Job:
         """
         self._require_unchanged(chosen)
         # whole batches, also where half of one is known: the last bits of a map depend on what else is in its batch
-        batches = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
+        size = self.explainer.batch_size(BATCH)
+        batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
         pending = [batch for batch in batches if not all(one.path in self.ledger for one in batch)]
         done = len(chosen) - sum(len([one for one in batch if one.path not in self.ledger]) for batch in pending)
         for _ in behind(self._finish, self._explained(pending), threads=_FINISHERS, most=BATCH):
@@ -95,6 +98,10 @@ class Job:
                 continue
             found, gap = self.explainer.explain(pictures)
             self._check(gap)
+            for method, note in found[0].notes.items():  # of the first batch; it is about all its images
+                if method not in self.noted:
+                    self.noted.add(method)
+                    log.info("%s: %s", method, note)
             for picture, each in zip(pictures, found, strict=True):
                 if picture.subject.path not in self.ledger:
                     yield picture, each
@@ -122,13 +129,12 @@ class Job:
         content = self.writing.raw_maps(picture, found, rows)
         if draws and not self.later:
             maps = [found.maps[method][place] for method, place in found.order()]
-            content |= self.writing.pictures(picture.original(), subject, rows, maps, found.notes)
+            content |= self.writing.pictures(picture.original(), subject, rows, maps)
         self.folder.write_all(content)
         probabilities = tuple(map(float, found.probabilities))
         loss = loss_of(subject, self.writing.names, found)
         extra = self.judge.judge(picture, found, rows, self.writing) | found.extra
         extra["maps"] = [map_facts(found.maps[method][place]) for method, place in found.order()]
-        extra["notes"] = found.notes
         entry = Entry(subject.path, picture.sha256, picture.size, loss, probabilities, rows, extra)
         with self._keeping:
             self.ledger.add(entry)
@@ -139,7 +145,7 @@ class Job:
             return
         image = images.read_original(subject, entry.sha256, self.max_pixels)
         maps = [read_map(self.folder.path, row.map) for row in entry.rows]
-        self.folder.write_all(self.writing.pictures(image, subject, entry.rows, maps, entry.extra["notes"]))
+        self.folder.write_all(self.writing.pictures(image, subject, entry.rows, maps))
 
     def _require_unchanged(self, chosen: Sequence[Subject]) -> None:
         for subject in chosen:

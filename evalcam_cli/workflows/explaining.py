@@ -15,7 +15,7 @@ from evalcam_cli.errors import DataError
 from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.explain.formulas import FORMULAS
 from evalcam_cli.explain.maps import Maps
-from evalcam_cli.explain.methods import Settings
+from evalcam_cli.explain.methods import METHODS, Settings
 from evalcam_cli.explain.methods import explain as explain_by
 from evalcam_cli.explain.requests import ClassRequest, choose_classes, rectangular
 from evalcam_cli.explain.targets import Combination, Target, class_scores, require_logits
@@ -24,6 +24,8 @@ from evalcam_cli.text import shown
 from evalcam_cli.workflows.explained_images import Picture
 from evalcam_cli.workflows.scoring import SCORES, score_batch
 
+_MAP_BYTES = 2**28
+"""Most memory that the maps of a batch may take while they are computed, by channel and in double precision."""
 _FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
 """Dimensions turned round: none, left and right, top and bottom, both."""
 
@@ -97,6 +99,15 @@ class Explainer:
             found = [replace(each, extra={SCORES: one}) for each, one in zip(found, scored, strict=True)]
         return found, _largest_gap(maps)
 
+    def batch_size(self, most: int) -> int:
+        """Images per batch, fewer where the maps of many classes have the input's resolution and are held at a time."""
+        if not any(METHODS[method].fine for method in self.methods):
+            return most
+        every = any(request.rule == "all" for request in self.requests)
+        scores = len(self.classifier.classes) if every else sum(request.count for request in self.requests) or 1
+        side = self.classifier.preprocessing.image_size
+        return max(1, min(most, _MAP_BYTES // (scores * 3 * side * side * 8)))
+
     def inputs(self, batch: Sequence[Picture]) -> Tensor:
         """(N, 3, S, S) as the model takes them."""
         pixels = torch.from_numpy(np.stack([picture.pixels for picture in batch])).permute(0, 3, 1, 2)
@@ -131,7 +142,11 @@ class Explainer:
             for flip in _FLIPS[1:]
         ]
         return {
-            name: replace(each, gap=None, maps=torch.stack([each.maps, *_turned_back(turned, name)]).mean(dim=0))
+            name: replace(
+                each,
+                gap=_worst([each, *(maps[name] for maps in turned)]),
+                maps=torch.stack([each.maps, *_turned_back(turned, name)]).mean(dim=0),
+            )
             for name, each in upright.items()
         }
 
@@ -181,6 +196,12 @@ class _Choice:
 
 def _everywhere(index: int, scores: Combination) -> Combination:
     return Combination(((1.0, torch.full_like(scores.terms[0][1], index)),))
+
+
+def _worst(passes: Sequence[Maps]) -> Tensor | None:
+    """Of each score, the largest gap of several passes."""
+    gaps = [each.gap.abs() for each in passes if each.gap is not None]
+    return torch.stack(gaps).amax(dim=0) if gaps else None
 
 
 def _turned_back(turned: Sequence[dict[str, Maps]], name: str) -> list[Tensor]:

@@ -138,7 +138,7 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
         asked.maps, full, "score units" if target else None,
         {name: METHODS[name].caution for name in asked.method if METHODS[name].caution},
     )  # fmt: skip
-    refuse_strange_boxes(truth, request.boxes, [subject.relative for subject in chosen])
+    refuse_strange_boxes(truth, request.boxes, [subject.relative for subject in chosen], loaded.classifier.classes)
     refuse_images_as_masks(truth, request.boxes, {subject.root for subject in chosen})
     inputs = [path for path in (*request.images, request.data) if path is not None and path.is_dir()]
     with output_folder(request.out, overwrite=request.overwrite, resume=request.resume, inputs=inputs) as folder:
@@ -201,7 +201,9 @@ def _check(job: Job, layer: str, chosen: Sequence[Subject], progress: Progress) 
     failed = {method: verdict.sentence for method, verdict in verdicts.items() if verdict.outcome == "fails"}
     others = {method: verdict.sentence for method, verdict in verdicts.items() if verdict.outcome != "fails"}
     known = {  # what is known against a method stands unless this model clears it
-        method: caution for method, caution in job.writing.warnings.items() if verdicts[method].outcome != "passes"
+        method: caution
+        for method, caution in job.writing.warnings.items()
+        if method not in verdicts or verdicts[method].outcome != "passes"
     }
     job.writing = replace(job.writing, warnings=known | failed, remarks=others)
     return verdicts

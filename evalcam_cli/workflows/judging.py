@@ -170,13 +170,16 @@ def _by(records: Sequence[Localised]) -> dict[str, Localisation]:
     return {label: summarise([record for record in records if record.label == label]) for label in labels}
 
 
-def refuse_strange_boxes(truth: BoxTable | MaskFolder | None, path: Path | None, images: Iterable[str]) -> None:
+def refuse_strange_boxes(
+    truth: BoxTable | MaskFolder | None, path: Path | None, images: Iterable[str], classes: Sequence[str]
+) -> None:
     """Refuse a table that knows no object of these images, before any is explained.
 
     Raises:
         DataError: There is none.
     """
     if isinstance(truth, BoxTable) and path is not None:
+        truth.require_classes(classes)
         known = set(truth.paths)
         if not any(unicodedata.normalize("NFC", image) in known for image in images):
             raise DataError(

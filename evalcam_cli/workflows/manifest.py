@@ -49,7 +49,6 @@ def _records(entries: Iterable[Entry], preprocessing: Preprocessing, writing: Wr
                 "method": row.method, "title": METHODS[row.method].title, "layer": row.layer, "class": row.class_name,
                 "class_index": row.class_index, "logit": row.logit, "unit": writing.scale(row.method).unit,
                 "min": row.map_min, "max": row.map_max, "to_input": transform,
-                **({"note": entry.extra["notes"][row.method]} if row.method in entry.extra["notes"] else {}),
             }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,10 +65,9 @@ class Writing:
         return {rows[0].map.partition("#")[0]: _npz_bytes(arrays)}
 
     def pictures(
-        self, image: Image.Image, subject: Subject, rows: Sequence[Explanation], maps: Sequence[Floats],
-        notes: Mapping[str, str],
-    ) -> dict[str, bytes]:  # fmt: skip
-        """The overlay of each map and, of several methods, the panel of all, by name; notes are by method."""
+        self, image: Image.Image, subject: Subject, rows: Sequence[Explanation], maps: Sequence[Floats]
+    ) -> dict[str, bytes]:
+        """The overlay of each map and, of several methods, the panel of all, by name."""
         geometry = self.preprocessing.geometry(*image.size)
         drawn: dict[str, bytes] = {}
         for row, signed in zip(rows, maps, strict=True):
@@ -76,14 +75,14 @@ class Writing:
             overlay = draw_overlay(
                 image, _drawable(signed), geometry,
                 caption_lines=[
-                    _class_line(row), _method_line(row), *_undefined(signed), *self._remarks(row.method, notes)
+                    _class_line(row), _method_line(row), *_undefined(signed), *self._remarks(row.method)
                 ],
                 label=row.class_name, unit=scale.unit, kind=scale.kind, full_scale=scale.full,
                 warning=self.warnings.get(row.method),
             )  # fmt: skip
             drawn[row.overlay] = png_bytes(overlay)
         if len(self.methods) > 1:
-            panel = draw_panel(image, self._panel_rows(rows, maps, notes), geometry, title=subject.path)
+            panel = draw_panel(image, self._panel_rows(rows, maps), geometry, title=subject.path)
             drawn[fitting(subject.stem, ".panel.png")] = png_bytes(panel)
         return drawn
 
@@ -95,7 +94,7 @@ class Writing:
             unit = "of each layer's largest"
         return Scale("positive" if facts.signed else "magnitude", self.full.get(method), unit)
 
-    def _panel_rows(self, rows: Sequence[Explanation], maps: Sequence[Floats], notes: Mapping[str, str]) -> list[Row]:
+    def _panel_rows(self, rows: Sequence[Explanation], maps: Sequence[Floats]) -> list[Row]:
         by_class: dict[int, list[tuple[Explanation, Floats]]] = {}
         for row, signed in zip(rows, maps, strict=True):
             by_class.setdefault(row.class_index, []).append((row, signed))
@@ -103,25 +102,23 @@ class Writing:
             Row(
                 _class_line(found[0][0]),
                 found[0][0].class_name,
-                [self._cell(row, each, found, notes) for row, each in found],
+                [self._cell(row, each, found) for row, each in found],
             )
             for found in by_class.values()
         ]
 
-    def _cell(
-        self, row: Explanation, signed: Floats, beside: Sequence[tuple[Explanation, Floats]], notes: Mapping[str, str]
-    ) -> Cell:
+    def _cell(self, row: Explanation, signed: Floats, beside: Sequence[tuple[Explanation, Floats]]) -> Cell:
         before = (one for one, other in beside[: [one for one, _ in beside].index(row)] if _same(other, signed))
         twin = next(before, None)
         same = () if twin is None else (f"identical to {METHODS[twin.method].title} here",)
-        said = (*_undefined(signed), *same, *self._remarks(row.method, notes))
+        said = (*_undefined(signed), *same, *self._remarks(row.method))
         return Cell(
             _method_line(row), _drawable(signed), self.scale(row.method), said,
             self.warnings.get(row.method),
         )  # fmt: skip
 
-    def _remarks(self, method: str, notes: Mapping[str, str]) -> tuple[str, ...]:
-        return tuple(said[method] for said in (notes, self.remarks) if method in said)
+    def _remarks(self, method: str) -> tuple[str, ...]:
+        return (self.remarks[method],) if method in self.remarks else ()
 
     def _row(self, picture: Picture, found: Explained, method: str, place: int, *, drawn: bool) -> Explanation:
         class_index, signed = found.classes[place], found.maps[method][place]

@@ -1,5 +1,6 @@
 """Do the maps depend on what the model learned? The sanity checks of each method of a run."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,6 +17,8 @@ from evalcam_cli.files import OutputFolder
 from evalcam_cli.progress import Progress
 from evalcam_cli.workflows.explained_images import Picture, Subject
 from evalcam_cli.workflows.explaining import Explainer
+
+log = logging.getLogger("evalcam")
 
 SANITY_IMAGES = 8
 
@@ -38,7 +41,11 @@ def check_methods(
     model = explainer.classifier.model
     with torch.inference_mode():
         predicted = explainer.ranked(model(images)).argmax(dim=1).cpu()
-    stages = find_stages(model, images)
+    try:
+        stages = find_stages(model, images)
+    except ValueError as error:
+        log.warning("methods are not checked: %s", error)
+        return {}
     verdicts = {}
     for done, method in enumerate(explainer.methods):
         dear = METHODS[method].dear

@@ -100,12 +100,44 @@ def test_a_class_against_itself_is_refused(run: Path, image: Path, tmp_path: Pat
         )
 
 
-def test_notes_of_a_method_stand_in_the_manifest(run: Path, image: Path, tmp_path: Path) -> None:
-    explain(config("gradcam.method=gradcam,occlusion"), GradCamRequest(tmp_path / "out", (image,), WeightsRequest(run)))
+def test_a_method_says_once_how_it_went(
+    run: Path, colours: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="evalcam"):
+        request = GradCamRequest(tmp_path / "out", (colours / "정상",), WeightsRequest(run))
+        explain(config("gradcam.method=gradcam,occlusion"), request)
 
-    plain, occluded = (record for record, _ in read_manifest(tmp_path / "out"))
-    assert "note" not in plain
-    assert "px" in occluded["note"]
+    said = [record.getMessage() for record in caplog.records]
+    assert sum(message.startswith("occlusion: ") for message in said) == 1
+    assert sum(message.startswith("self-check") for message in said) == 1
+
+
+def test_ablation_speaks_for_the_class_also_where_its_logit_is_below_0(run: Path, image: Path, tmp_path: Path) -> None:
+    rows = explain(
+        config("gradcam.method=gradcam,ablationcam", "gradcam.class=all", "data.image_size=64"),
+        GradCamRequest(tmp_path / "out", (image,), WeightsRequest(run)),
+    ).rows
+
+    maps = maps_of(tmp_path / "out", rows)
+    assert any(row.logit < 0 for row in rows)
+    for plain, ablated in zip(maps[:2], maps[2:], strict=True):
+        assert (plain * ablated).sum() > 0
+
+
+def test_the_map_is_checked_with_reflections_too(
+    run: Path, image: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="evalcam"):
+        explain(config("gradcam.flips=true"), GradCamRequest(tmp_path / "out", (image,), WeightsRequest(run)))
+
+    assert any(record.getMessage().startswith("self-check: ") for record in caplog.records)
+
+
+def test_boxes_of_an_unknown_class_are_refused(run: Path, colours: Path, tmp_path: Path) -> None:
+    boxes = write_boxes(tmp_path / "boxes.csv", [("정상/000.png", "dog", 0, 0, 2, 2)])
+
+    with pytest.raises(DataError, match="no class 'dog'"):
+        explain(config(), GradCamRequest(tmp_path / "out", (colours,), WeightsRequest(run), boxes=boxes))
 
 
 def test_reflections_are_averaged(run: Path, image: Path, tmp_path: Path) -> None:
@@ -146,7 +178,7 @@ def test_a_shared_scale_shows_equal_values_in_equal_colours(run: Path, colours: 
     }
 
     rows = results["shared"].rows
-    strongest = max(range(len(rows)), key=lambda place: rows[place].map_max)
+    strongest = max(range(len(rows)), key=lambda place: rows[place].map_max or 0)
     same = []
     for row in rows:
         pictures = [pixels_of(tmp_path / norm / row.overlay) for norm in results]
