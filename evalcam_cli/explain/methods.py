@@ -30,6 +30,8 @@ class Method:
     """Whether the sign of a value can be read: above 0 speaks for the class."""
     of_layer: bool = True
     """Whether a layer is explained, rather than the pixels."""
+    both_signs: bool = False
+    """Whether pictures show what speaks against the class too: values of single pixels cancel each other."""
     fine: bool = False
     """Whether its maps have the input's resolution."""
     dear: bool = False
@@ -57,7 +59,7 @@ METHODS = {
     "guided-gradcam": Method("guided Grad-CAM", "map x slope", signed=False, fine=True, caution=_EDGES),
     "occlusion": Method("occlusion", of_layer=False, fine=True, dear=True),
     "gradient": Method("gradient", _SLOPE, signed=False, of_layer=False, fine=True),
-    "integrated-gradients": Method("integrated gradients", of_layer=False, fine=True, dear=True),
+    "integrated-gradients": Method("integrated gradients", both_signs=True, of_layer=False, fine=True, dear=True),
     "smoothgrad": Method("SmoothGrad", _SLOPE, signed=False, of_layer=False, fine=True, dear=True),
 }
 

@@ -53,6 +53,8 @@ class FailureReport:
     """Of the checkpoint."""
     sha256: str
     subset: str
+    notes: tuple[str, ...] = ()
+    """What a reader must know of the images and the maps."""
     verdict: Verdict | None = None
     """Of the sanity checks on the method."""
 
@@ -149,7 +151,7 @@ class FailureReport:
             self.writing.names, confusion, PurePosixPath(self.place).name, self.sha256[:12], self.subset, accuracy,
             METHODS[self._method].title, self.writing.layer if METHODS[self._method].of_layer else "", unit, legends,
             "" if self.verdict is None else self.verdict.sentence,
-            self.verdict is not None and self.verdict.outcome == "fails",
+            self.verdict is not None and self.verdict.outcome == "fails", self.notes,
         )  # fmt: skip
 
 

@@ -179,7 +179,7 @@ def _conclude(
     if request.report is not None:
         report = FailureReport(
             job.folder, job.ledger, job.writing, config.data.max_pixels, right_too=request.report == "all",
-            place=loaded.place, sha256=loaded.sha256, subset=request.subset or config.evaluate.subset,
+            place=loaded.place, sha256=loaded.sha256, subset=_set_name(config, request), notes=_notes(config),
             verdict=verdicts.get(job.writing.methods[0]),
         )  # fmt: skip
         said = report.write(chosen, progress)
@@ -190,6 +190,26 @@ def _conclude(
     write_table(job.folder, job.ledger.entries(paths))
     sentences = {method: verdict.sentence for method, verdict in verdicts.items()}
     return GradCamResultFiles(request.out, found, scores, sentences, said)
+
+
+def _set_name(config: RunConfig, request: GradCamRequest) -> str:
+    """What the images of a report are."""
+    if request.images or (request.data is not None and request.split_file is None and request.subset is None):
+        return "images named" if request.images else "data set taken whole"
+    return request.subset or config.evaluate.subset
+
+
+def _notes(config: RunConfig) -> tuple[str, ...]:
+    """What a reader of a report must know."""
+    notes = []
+    if config.gradcam.max_images is not None:
+        notes.append(
+            f"At most {config.gradcam.max_images:,} images were asked for (gradcam.max_images): the accuracy is that "
+            "of these images, not of the whole set."
+        )
+    if config.gradcam.flips:
+        notes.append("Maps are means over each image and its reflections; --no-flips shows those of the image alone.")
+    return tuple(notes)
 
 
 def _check(job: Job, layer: str, chosen: Sequence[Subject], progress: Progress) -> dict[str, Verdict]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.explain.methods import METHODS
-from evalcam_cli.report.colours import Scale
+from evalcam_cli.report.colours import Kind, Scale
 from evalcam_cli.report.overlay import draw_overlay, peak, png_bytes
 from evalcam_cli.report.panel import Cell, Row, draw_panel
 from evalcam_cli.text import file_stem
@@ -92,7 +92,8 @@ class Writing:
         unit = facts.unit if self.unit is None else facts.unit.replace("logit units", self.unit)
         if facts.of_layer and "+" in self.layer:
             unit = "of each layer's largest"
-        return Scale("positive" if facts.signed else "magnitude", self.full.get(method), unit)
+        kind: Kind = "magnitude" if not facts.signed else "signed" if facts.both_signs else "positive"
+        return Scale(kind, self.full.get(method), unit)
 
     def _panel_rows(self, rows: Sequence[Explanation], maps: Sequence[Floats]) -> list[Row]:
         by_class: dict[int, list[tuple[Explanation, Floats]]] = {}

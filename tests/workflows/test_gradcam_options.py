@@ -297,6 +297,8 @@ def test_a_failure_report_shows_what_was_predicted_wrongly(run: Path, colours: P
     assert result.report.startswith(f"{len(wrong)} mistake")
     page = (out / "failures.html").read_text(encoding="utf-8")
     assert all(path.rpartition("/")[2] in page for path in wrong)
+    assert "data set taken whole" in page
+    assert "its reflections" in page
     assert ("003.png" in page) == (kind == "all" or any("003" in path for path in wrong))
     assert {row["path"] for row in table if row["overlay"]} == (
         wrong if kind == "mistakes" else {row["path"] for row in table}
