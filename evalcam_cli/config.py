@@ -231,8 +231,9 @@ class GradCamConfig(_Section):
     copies: int = Field(default=25, ge=1, le=1000)
     """Noisy copies of each image for SmoothGrad."""
     flips: bool | None = None
-    """Average the maps of the image and of its reflections: centred exactly, at four times the cost; by default in
-    failure reports only, whose averages would show the network's own slant."""
+    """Average the maps of the image and of the reflections that the network was trained with (`train.augment.hflip`,
+    `vflip`): centred exactly along these, at two or four times the cost; by default in failure reports only, whose
+    averages would show the network's own slant."""
     folded: bool = False
     """Fold batch norm into the convolutions: faster, and equal but for rounding, which is checked."""
     maps: Literal["npy", "npz"] = "npy"

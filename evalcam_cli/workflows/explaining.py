@@ -26,8 +26,9 @@ from evalcam_cli.workflows.scoring import SCORES, score_batch
 
 _MAP_BYTES = 2**28
 """Most memory that the maps of a batch may take while they are computed, by channel and in double precision."""
-_FLIPS: tuple[tuple[int, ...], ...] = ((), (3,), (2,), (2, 3))
-"""Dimensions turned round: none, left and right, top and bottom, both."""
+Flip = tuple[int, ...]
+"""Dimensions of (N, 3, H, W) that a reflection turns round."""
+_LEFT_RIGHT, _TOP_BOTTOM = 3, 2
 
 
 Guard = Callable[[], AbstractContextManager[None]]
@@ -69,7 +70,8 @@ class Explainer:
     """Index of the class that the others are compared with."""
     target: Target | None = None
     """Own scores of the output, in place of classes."""
-    flips: bool = False
+    flips: tuple[Flip, ...] = ()
+    """Reflections whose maps are averaged with that of the image."""
     scores: bool = False
     """Whether each map of the first class is held against a random one."""
     settings: Settings = field(default_factory=Settings)
@@ -132,20 +134,20 @@ class Explainer:
         return torch.where(turned[:, None], logits.flip(1), logits)  # only an operating point of two classes turns one
 
     def _with_flips(self, images: Tensor, choice: "_Choice", upright: dict[str, Maps]) -> dict[str, Maps]:
-        """The mean of the maps of the image and of its three reflections, each turned back.
+        """The mean of the maps of the image and of its reflections, each turned back.
 
         A network whose strides begin at the first pixel looks further up and left than the place of a cell; in a
         reflection it looks as far down and right, so the mean stands where it belongs.
         """
         turned = [
             explain_by(self.classifier.model, self.layers, images.flip(flip), choice, self.methods, self.settings)
-            for flip in _FLIPS[1:]
+            for flip in self.flips
         ]
         return {
             name: replace(
                 each,
                 gap=_worst([each, *(maps[name] for maps in turned)]),
-                maps=torch.stack([each.maps, *_turned_back(turned, name)]).mean(dim=0),
+                maps=torch.stack([each.maps, *_turned_back(turned, name, self.flips)]).mean(dim=0),
             )
             for name, each in upright.items()
         }
@@ -204,8 +206,19 @@ def _worst(passes: Sequence[Maps]) -> Tensor | None:
     return torch.stack(gaps).amax(dim=0) if gaps else None
 
 
-def _turned_back(turned: Sequence[dict[str, Maps]], name: str) -> list[Tensor]:
-    return [maps[name].maps.flip(flip) for maps, flip in zip(turned, _FLIPS[1:], strict=True)]
+def _turned_back(turned: Sequence[dict[str, Maps]], name: str, flips: Sequence[Flip]) -> list[Tensor]:
+    return [maps[name].maps.flip(flip) for maps, flip in zip(turned, flips, strict=True)]
+
+
+def reflections(classifier: Classifier) -> tuple[Flip, ...]:
+    """Those that the network was trained with; all three where that is not known."""
+    augment = classifier.checkpoint.config.get("train", {}).get("augment")
+    known = isinstance(augment, dict)
+    sideways = not known or augment.get("hflip", 0) > 0
+    upside_down = not known or augment.get("vflip", 0) > 0
+    if sideways and upside_down:
+        return (_LEFT_RIGHT,), (_TOP_BOTTOM,), (_TOP_BOTTOM, _LEFT_RIGHT)
+    return ((_LEFT_RIGHT,),) if sideways else ((_TOP_BOTTOM,),) if upside_down else ()
 
 
 def _largest_gap(maps: dict[str, Maps]) -> float | None:

@@ -36,7 +36,7 @@ from evalcam_cli.workflows import own_code, subjects
 from evalcam_cli.workflows.checkpoints import LoadedClassifier, WeightsRequest, load_classifier, read_classes
 from evalcam_cli.workflows.explain_job import Job
 from evalcam_cli.workflows.explained_images import Subject
-from evalcam_cli.workflows.explaining import Explained, Explainer, Guard
+from evalcam_cli.workflows.explaining import Explained, Explainer, Guard, reflections
 from evalcam_cli.workflows.explanations import LEDGER, TABLE, Explanation, Ledger, read_table, write_table
 from evalcam_cli.workflows.failure_report import FailureReport
 from evalcam_cli.workflows.intake import settle_unreadable
@@ -208,7 +208,10 @@ def _notes(config: RunConfig) -> tuple[str, ...]:
             "of these images, not of the whole set."
         )
     if config.gradcam.flips:
-        notes.append("Maps are means over each image and its reflections; --no-flips shows those of the image alone.")
+        notes.append(
+            "Maps are means over each image and its reflections, as far as the network was trained with them; "
+            "--no-flips shows those of the image alone."
+        )
     return tuple(notes)
 
 
@@ -312,9 +315,10 @@ def _explainer(config: RunConfig, loaded: LoadedClassifier, target: Target | Non
     )
     if any(request.index == against for request in requests if request.index is not None):
         raise UsageError(f"--against {shown(asked.against)} is also a --class: its map against itself is empty")
-    explainer = Explainer(
-        classifier, layers, asked.method, requests, against, target, flips=bool(asked.flips), settings=settings
-    )
+    flips = reflections(classifier) if asked.flips else ()
+    if asked.flips and not flips:
+        log.info("the network was trained without reflections, so maps are those of the images alone")
+    explainer = Explainer(classifier, layers, asked.method, requests, against, target, flips=flips, settings=settings)
     return explainer, layer
 
 

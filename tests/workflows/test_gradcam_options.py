@@ -15,6 +15,7 @@ from evalcam_cli.data.boxes import read_boxes
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.report.overlay import enlarge
 from evalcam_cli.workflows.checkpoints import WeightsRequest, load_classifier
+from evalcam_cli.workflows.explaining import reflections
 from evalcam_cli.workflows.explanations import Explanation
 from evalcam_cli.workflows.gradcam import GradCamRequest, explain
 from evalcam_cli.workflows.manifest import read_manifest
@@ -146,13 +147,34 @@ def test_reflections_are_averaged(run: Path, image: Path, tmp_path: Path) -> Non
     with Image.open(image) as original:
         original.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(mirrored)
 
-    rows = explain(
+    rows = explain(  # trained with mirror images, not with images upside down
         config("gradcam.class=0", "gradcam.flips=true"),
         GradCamRequest(tmp_path / "out", (image, mirrored), WeightsRequest(run)),
     ).rows
 
     one, other = maps_of(tmp_path / "out", rows)
     np.testing.assert_allclose(one, other[:, ::-1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("augment", "flips"),
+    [
+        ({"hflip": 0.5, "vflip": 0.0}, ((3,),)),
+        ({"hflip": 0.0, "vflip": 0.2}, ((2,),)),
+        ({"hflip": 0.5, "vflip": 0.5}, ((3,), (2,), (2, 3))),
+        ({"hflip": 0.0, "vflip": 0.0}, ()),
+        (None, ((3,), (2,), (2, 3))),
+    ],
+)
+def test_only_reflections_that_the_network_was_trained_with_count(
+    run: Path, augment: dict[str, float] | None, flips: tuple[tuple[int, ...], ...]
+) -> None:
+    classifier = load_classifier(WeightsRequest(run), config()).classifier
+    trained = {} if augment is None else {"train": {"augment": augment}}
+
+    found = reflections(replace(classifier, checkpoint=replace(classifier.checkpoint, config=trained)))
+
+    assert found == flips
 
 
 def test_the_inference_form_gives_the_same_maps(run: Path, image: Path, tmp_path: Path) -> None:
