@@ -46,6 +46,19 @@ class Small(nn.Module):
         return logits
 
 
+class Twice(nn.Module):
+    """A second ReLU after the layer's own, then global pooling and a linear head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer4 = nn.Sequential(nn.Conv2d(3, 6, 3, stride=4), nn.ReLU())
+        self.fc = nn.Linear(6, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.layer4(images).relu().mean(dim=(2, 3)))
+        return logits
+
+
 @pytest.fixture
 def small() -> Small:
     torch.manual_seed(0)
@@ -425,16 +438,6 @@ def test_the_closed_form_is_what_differentiation_gives(resnet: nn.Module, images
 def test_a_second_relu_is_not_taken_for_a_linear_head(images: Tensor) -> None:
     """The logits are the same with and without it, the gradients are not: it stops them where the first gave 0."""
 
-    class Twice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer4 = nn.Sequential(nn.Conv2d(3, 6, 3, stride=4), nn.ReLU())
-            self.fc = nn.Linear(6, 3)
-
-        def forward(self, images: Tensor) -> Tensor:
-            logits: Tensor = self.fc(self.layer4(images).relu().mean(dim=(2, 3)))
-            return logits
-
     torch.manual_seed(0)
     model = Twice().double()
     class_indices = torch.zeros(4, 1, dtype=torch.int64)
@@ -448,16 +451,6 @@ def test_a_second_relu_is_not_taken_for_a_linear_head(images: Tensor) -> None:
 
 def test_the_head_is_tried_out_with_every_score(images: Tensor) -> None:
     """A class without weights has the same gradient whatever follows the layer: it must not vouch for the others."""
-
-    class Twice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer4 = nn.Sequential(nn.Conv2d(3, 6, 3, stride=4), nn.ReLU())
-            self.fc = nn.Linear(6, 3)
-
-        def forward(self, images: Tensor) -> Tensor:
-            logits: Tensor = self.fc(self.layer4(images).relu().mean(dim=(2, 3)))
-            return logits
 
     torch.manual_seed(0)
     model = Twice().double()
