@@ -1,20 +1,13 @@
-"""RunConfig: one frozen, fully checked value from defaults, YAML, `--set` and named options. It touches no image.
+"""RunConfig: one frozen, fully checked value that says what a run does. It touches no disk.
 
 Each field's documentation is the string below it; the README's table of keys is made from those strings.
 """
 
 import json
-import math
-import re
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-
-from evalcam_cli.errors import UsageError
-from evalcam_cli.strict_yaml import Document, Value, parse_yaml
-from evalcam_cli.text import counted, did_you_mean, shown
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Arch = Literal[
     "resnet18",
@@ -81,6 +74,9 @@ class DataConfig(_Section):
     """How an image becomes that square: `pad` keeps all of it, `crop` cuts the centre square, `squash` distorts."""
     workers: Literal["auto"] | Annotated[int, Field(ge=0, le=64)] = "auto"
     """Processes that read images; results do not depend on it. `auto`: one per spare CPU core, at most 4."""
+    cache: Literal["auto", "none", "ram", "file"] = "auto"
+    """Keep images, once decoded and brought to `image_size`, for the next epochs: in memory, or in a file in the output
+    folder that goes when the run ends; `auto`: in memory if a quarter of what is free is enough."""
     max_pixels: int = Field(default=100_000_000, ge=1, le=2_000_000_000)
     """Images with more pixels are refused before they are decoded."""
     allow_unreadable: int = Field(default=0, ge=0)
@@ -100,6 +96,8 @@ class SplitConfig(_Section):
     """Shares of train, val and test."""
     folds: int | None = Field(default=None, ge=2, le=100)
     """Make this many cross-validation folds instead of a hold-out split."""
+    repeats: int = Field(default=1, ge=1, le=100)
+    """Divide into folds this many times, each time anew."""
     group_by: str | None = None
     """Manifest column, or regular expression with one pair of parentheses on the path; a group never crosses sets."""
     ungrouped: Literal["refuse", "single"] = "refuse"
@@ -115,6 +113,8 @@ class ModelConfig(_Section):
     """Start from `default` (torchvision's ImageNet weights), `none` (random), or a file of weights."""
     freeze: Stage | None = None
     """Keep everything up to and including this stage as it is (`stem`, `layer1` … `layer4`)."""
+    thaw_every: int = Field(default=0, ge=0)
+    """Free the last stage that is still frozen after every so many epochs, from the head down; 0 never does."""
     last_stride: Literal[1, 2] = 2
     """Stride of the last stage; 1 doubles the side of the maps that Grad-CAM sees, at more computation."""
 
@@ -140,15 +140,24 @@ class AugmentConfig(_Section):
     """Largest turn of the colour circle, as a fraction of a full turn."""
     erase: Fraction = 0.0
     """Probability that a random square is erased."""
+    randaugment: int = Field(default=0, ge=0, le=8)
+    """RandAugment: this many operations, drawn for each image, after the changes above; 0 switches it off."""
+    randaugment_magnitude: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 5.0
+    """Strength of these operations, from 0 to 10."""
 
 
 class TrainConfig(_Section):
     epochs: int = Field(default=20, ge=1, le=100_000)
     """Passes over the training images."""
     batch_size: int = Field(default=32, ge=1, le=65_536)
-    """Images per optimiser step."""
+    """Images per forward pass; times `accumulate`, images per optimiser step."""
+    accumulate: int = Field(default=1, ge=1, le=65_536)
+    """Batches whose gradients are added up before each optimiser step."""
     lr: Rate = 3e-4
     """Highest learning rate, reached after the warm-up."""
+    stage_lr: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
+    """Rate of each stage relative to the next towards the head: 0.5 trains layer4 at half the head's rate, layer3 at a
+    quarter, and so on."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """`adamw`, or `sgd` with Nesterov momentum."""
     momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.9
@@ -161,14 +170,28 @@ class TrainConfig(_Section):
     """Epochs (fractions allowed) over which the learning rate rises linearly."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
     """Share of the target spread over all classes."""
+    loss: Literal["cross_entropy", "focal"] = "cross_entropy"
+    """`focal` weighs down what is already classified well (Lin et al. 2017)."""
+    focal_gamma: NotNegative = 2.0
+    """Of the focal loss; 0 makes it cross entropy."""
+    mixup: NotNegative = 0.0
+    """Alpha of mixup: every batch is blended with itself in another order; 0 switches it off."""
+    cutmix: NotNegative = 0.0
+    """Alpha of CutMix: a rectangle of every image comes from another; with mixup, each batch draws one of both."""
     class_weights: Literal["none", "balanced"] = "none"
     """`balanced` weighs each image's loss by the inverse frequency of its class."""
     sampling: Literal["uniform", "balanced"] = "uniform"
     """`balanced` draws every class equally often, with replacement."""
     clip_grad_norm: NotNegative = 0.0
     """Largest norm of the gradient; 0 switches clipping off."""
+    ema: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    """Decay of an exponential moving average of the weights, which is what is validated and kept; 0 switches it off."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Arithmetic in training: `auto` is fp16 autocast on CUDA and fp32 on the CPU."""
+    channels_last: bool = True
+    """Memory layout with the channels innermost, which convolutions are fastest with."""
+    compile: bool = False
+    """Compile the model with `torch.compile`: minutes to begin with, faster steps, weights that differ by rounding."""
     deterministic: bool = True
     """Use deterministic algorithms, so that the same seed gives the same weights; on CUDA this costs some speed."""
     monitor: Monitor = "balanced_accuracy"
@@ -177,6 +200,8 @@ class TrainConfig(_Section):
     """Stop after this many epochs without improvement; 0 never stops early."""
     temperature: bool = True
     """Fit a temperature to the best weights on the validation images, if there are at least 50."""
+    logger: Literal["none", "tensorboard"] = "none"
+    """`tensorboard` also writes the history as event files into the run folder (extra `tensorboard`)."""
     augment: AugmentConfig = AugmentConfig()
     """Random changes of the training images."""
 
@@ -244,6 +269,50 @@ class GradCamConfig(_Section):
     """Stop after this many images; by default all IMAGEs named, or 16 of a split, taken from each class in turn."""
 
 
+class Range(_Section):
+    """Where a search looks for the value of one key."""
+
+    low: float | int | None = None
+    high: float | int | None = None
+    log: bool = False
+    """Draw on a logarithmic scale."""
+    step: float | int | None = None
+    choices: tuple[Any, ...] | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.choices is not None:
+            if self.low is not None or self.high is not None or self.log or self.step is not None:
+                raise ValueError("give choices, or low and high, not both")
+            if len(self.choices) < 2:
+                raise ValueError("choices must be at least two")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("give low and high, or choices")
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
+        if self.log and self.low <= 0:
+            raise ValueError("a logarithmic scale needs low above 0")
+        if self.log and self.step is not None:
+            raise ValueError("a logarithmic scale takes no step")
+        return self
+
+
+def _as_range(value: object) -> object:
+    """A list means choices."""
+    return {"choices": value} if isinstance(value, list) else value
+
+
+class SearchConfig(_Section):
+    space: dict[str, Annotated[Range, BeforeValidator(_as_range)]] = {}
+    """What `evalcam tune` varies, by dotted key: `{low: 1e-5, high: 1e-2, log: true}`, `{low: 1, high: 9, step: 2}`, or
+    a list of choices."""
+    pruner: Literal["median", "none"] = "median"
+    """`median` ends a trial that is worse than half of the others were at the same epoch."""
+    startup_trials: int = Field(default=5, ge=0)
+    """Trials drawn at random before the sampler (TPE) and the pruner begin."""
+
+
 class RunConfig(_Section):
     """Everything that decides what a run does."""
 
@@ -257,6 +326,7 @@ class RunConfig(_Section):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     gradcam: GradCamConfig = GradCamConfig()
+    search: SearchConfig = SearchConfig()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -268,32 +338,14 @@ class RunConfig(_Section):
             raise ValueError(
                 f"train.warmup_epochs ({self.train.warmup_epochs:g}) is longer than train.epochs ({self.train.epochs})"
             )
+        if (self.train.mixup or self.train.cutmix) and self.train.loss == "focal":
+            raise ValueError("train.loss focal and mixup or cutmix do not go together: their targets are mixtures")
+        if self.model.thaw_every and self.model.freeze is None:
+            raise ValueError("model.thaw_every needs model.freeze: nothing is frozen")
         return self
 
 
-def load_config(
-    path: Path | None = None, *, assignments: Iterable[str] = (), options: Mapping[str, object] | None = None
-) -> RunConfig:
-    """The config from its sources; later ones win: defaults, YAML file, `section.key=value`, named options.
-
-    Args:
-        path: YAML file.
-        assignments: As given to `--set`.
-        options: Dotted key to value; None means not given.
-
-    Raises:
-        UsageError: A key is unknown or a value impossible; the message names the key, the place and the remedy.
-    """
-    document = _read(path) if path else Document(None)
-    source = shown(path.absolute()) if path else "config"
-    values = _sections(document, source)
-    for assignment in assignments:
-        key, value = _assignment(assignment)
-        _put(values, key, value, f"--set {shown(assignment)}")
-    for key, option in (options or {}).items():
-        if option is not None:
-            _put(values, key, option, f"option for {key}")
-    return _validated(values, document, source)
+ARCHS: tuple[str, ...] = get_args(Arch)
 
 
 def config_keys() -> dict[str, str]:
@@ -323,166 +375,3 @@ def _keys(model: type[BaseModel], prefix: str) -> Iterable[tuple[str, str]]:
             yield from _keys(kind, key + ".")
         else:
             yield key, field.description or ""
-
-
-def _read(path: Path) -> Document:
-    place = shown(path.absolute())
-    try:
-        text = path.read_bytes()[:4_000_001].decode("utf-8-sig")
-    except IsADirectoryError as error:
-        raise UsageError(f"the config {place} is a folder; name a YAML file") from error
-    except OSError as error:
-        raise UsageError(f"cannot read the config {place}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"the config {place} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    return parse_yaml(text, place)
-
-
-def _sections(document: Document, source: str) -> dict[str, Any]:
-    if document.value is None:
-        if document.lines:
-            raise UsageError(f"{source}: expected a map of sections, found nothing")
-        return {}
-    if not isinstance(document.value, dict):
-        found = "a list" if isinstance(document.value, list) else f"{document.value!r}"
-        raise UsageError(f"{source}: expected a map of sections, found {found}")
-    return document.value
-
-
-def _assignment(assignment: str) -> tuple[str, Value]:
-    key, equals, text = assignment.partition("=")
-    if not equals or not key.strip():
-        raise UsageError(f"--set takes section.key=value, got {shown(assignment)!r}")
-    key = key.strip()
-    value = parse_yaml(text, f"--set {shown(key)}").value
-    if isinstance(value, str) and _is_tuple(key):
-        value = parse_yaml(f"[{text}]", f"--set {shown(key)}").value
-    return key, value
-
-
-def _is_tuple(key: str) -> bool:
-    return key in config_keys() and isinstance(default_of(key), tuple)
-
-
-def _put(values: dict[str, Any], key: str, value: object, origin: str) -> None:
-    known = config_keys()
-    if key not in known:
-        raise UsageError(f"{origin}: unknown config key {shown(key)!r}{_nearest_key(key)}")
-    *sections, name = key.split(".")
-    for section in sections:
-        inner = values.setdefault(section, {})
-        if inner is None:
-            inner = values[section] = {}
-        if not isinstance(inner, dict):
-            raise UsageError(f"{origin}: {section} is not a section in the config file")
-        values = inner
-    values[name] = value
-
-
-def _validated(values: dict[str, Any], document: Document, source: str) -> RunConfig:
-    values = {key: {} if value is None and key in _section_names() else value for key, value in values.items()}
-    try:
-        # JSON mode: strict about types (no "3" for 3, no yes for 1), yet lists serve as tuples
-        return RunConfig.model_validate_json(json.dumps(values, default=list), strict=True)
-    except ValidationError as error:
-        raise UsageError(_explained(error, document, source)) from error
-
-
-def _section_names() -> list[str]:
-    return [name for name, field in RunConfig.model_fields.items() if "." in "".join(_keys_of(name, field.annotation))]
-
-
-def _keys_of(name: str, kind: object) -> list[str]:
-    return (
-        [f"{name}.{key}" for key in kind.model_fields] if isinstance(kind, type) and issubclass(kind, BaseModel) else []
-    )
-
-
-def _explained(error: ValidationError, document: Document, source: str) -> str:
-    problems: dict[tuple[str | int, ...], list[str]] = {}
-    for problem in error.errors(include_url=False):
-        path = _known_path(problem["loc"])
-        if path[:2] == ("gradcam", "method"):  # the place in a list that may have been a text means nothing
-            path = path[:2]
-            if path in problems:  # a list without its wrong values is also too short
-                continue
-        if problem["type"] == "missing":  # of a list that must have so many values
-            path = path[:-1]
-        problems.setdefault(path, []).append(_problem(".".join(map(str, path)), problem))
-    messages = []
-    for path, found in problems.items():
-        line = document.lines.get(path)
-        place = f"{source}, line {line}: " if line else ""
-        # the branches of a union each complain: `must be 'auto', got x` or `must be a whole number, got x`
-        first = (
-            found[0]
-            if len(set(found)) == 1
-            else f"{found[0].rpartition(', got')[0]} or {found[1].partition(' must be ')[2]}"
-        )
-        messages.append(place + first)
-    more = [f"and {len(messages) - 5} more"] if len(messages) > 5 else []
-    return "\n".join(messages[:5] + more)
-
-
-def _known_path(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """The location without the branch names that pydantic adds for unions and validators."""
-    return tuple(
-        part
-        for part in location
-        if isinstance(part, int) or not re.match(r"literal\[|constrained-|function-|int$", part)
-    )
-
-
-_MESSAGES = {
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "string_type": "a text",
-    "bool_type": "true or false",
-    "finite_number": "a finite number",
-    "model_type": "a section with keys",
-    "tuple_type": "a list",
-}
-
-
-def _problem(key: str, problem: Any) -> str:  # noqa: PLR0911 (one return per kind of problem)
-    value, kind, context = problem.get("input"), problem["type"], problem.get("ctx", {})
-    if kind == "extra_forbidden":
-        return f"unknown config key {shown(key)!r}{_nearest_key(key)}"
-    if kind == "value_error":
-        return f"{key + ': ' if key else ''}{context['error']}"
-    if kind == "missing":
-        return f"{key} must have {len(default_of(key))} values, got {shown(value)[:80]}"  # type: ignore[arg-type]
-    if kind == "too_short":
-        return f"{key} must have at least {counted(context['min_length'], 'value')}"
-    if kind == "too_long":
-        return f"{key} must have {counted(context['max_length'], 'value')}, got {context['actual_length']}"
-    not_a_number = isinstance(value, float) and math.isnan(value)
-    got = "NaN" if not_a_number else "nothing" if value is None else shown(repr(value))[:80]
-    if kind == "literal_error":
-        expected = context["expected"]
-        choice = "one of " if "," in expected or " or " in expected else ""
-        return f"{key} must be {choice}{expected}, got {got}{did_you_mean(str(value), _choices(expected))}"
-    message = problem["msg"].removeprefix("Input should be ").removeprefix("Input ")
-    return f"{key} must be {_MESSAGES.get(kind, shown(message))}, got {got}"
-
-
-def _choices(expected: str) -> list[str]:
-    return [word.strip(" '") for part in expected.split(" or ") for word in part.split(",")]
-
-
-def _nearest_key(key: str) -> str:
-    known = list(config_keys())
-    if "." not in key and (hint := did_you_mean(key, RunConfig.model_fields)):
-        return hint
-    by_name = [other for other in known if other.rpartition(".")[2] == key.rpartition(".")[2]]
-    if by_name:
-        return f"; did you mean {by_name[0]!r}?"
-    hint = did_you_mean(key, known)
-    if hint:
-        return hint
-    names = {other.rpartition(".")[2]: other for other in known}
-    near = did_you_mean(key.rpartition(".")[2], names)
-    return f"; did you mean {names[near.split(chr(39))[1]]!r}?" if near else ""
-
-
-ARCHS: tuple[str, ...] = get_args(Arch)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evalcam_cli.config import RunConfig, config_keys, load_config, resolved
+from evalcam_cli.config import RunConfig, config_keys, resolved
+from evalcam_cli.config_sources import load_config
 from evalcam_cli.errors import UsageError
 
 

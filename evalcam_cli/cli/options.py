@@ -67,7 +67,7 @@ def refuse_both(resume: bool, overwrite: bool) -> None:
 
 def read_config(path: Path | None, assignments: list[str] | None, options: Mapping[str, object]) -> "RunConfig":
     """The config from file, `--set` and named options."""
-    from evalcam_cli.config import load_config  # noqa: PLC0415 (pydantic is not needed for --help)
+    from evalcam_cli.config_sources import load_config  # noqa: PLC0415 (pydantic is not needed for --help)
 
     return load_config(path, assignments=assignments or (), options=options)
 

@@ -176,7 +176,7 @@ def test_names_from_outside_reach_the_terminal_as_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_config_loads_and_says_its_command(path: Path) -> None:
-    from evalcam_cli.config import load_config
+    from evalcam_cli.config_sources import load_config
 
     load_config(path)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evalcam_cli.config import load_config
+from evalcam_cli.config_sources import load_config
 from evalcam_cli.workflows.train import TrainRequest, train
 from tests.cli.commands import run_command
 from tests.conftest import TINY, draw_classes

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from evalcam_cli.config import load_config
+from evalcam_cli.config_sources import load_config
 from evalcam_cli.models.architectures import build_model
 from evalcam_cli.workflows.train import TrainRequest, train
 from tests.cli.commands import run_command

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from evalcam_cli.config import load_config
+from evalcam_cli.config_sources import load_config
 from evalcam_cli.errors import UsageError
 from evalcam_cli.explain.maps import Maps, layer_maps
 from evalcam_cli.workflows.gradcam import GradCamRequest, explain

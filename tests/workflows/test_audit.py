@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
-from evalcam_cli.config import load_config
+from evalcam_cli.config_sources import load_config
 from evalcam_cli.data.near_duplicates import PAIR_COLUMNS
 from evalcam_cli.errors import DataError, MachineError, UsageError
 from evalcam_cli.workflows.audit import Audit, AuditRequest, audit

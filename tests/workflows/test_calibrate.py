@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalcam_cli.config import RunConfig, load_config
+from evalcam_cli.config import RunConfig
+from evalcam_cli.config_sources import load_config
 from evalcam_cli.data.split_file import read_split, write_split
 from evalcam_cli.errors import DataError, EvalcamError, MachineError, UsageError
 from evalcam_cli.files import output_folder

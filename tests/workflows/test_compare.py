@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalcam_cli.config import RunConfig, load_config
+from evalcam_cli.config import RunConfig
+from evalcam_cli.config_sources import load_config
 from evalcam_cli.errors import DataError, GateError, UsageError
 from evalcam_cli.workflows.compare import CompareRequest, compare_predictions
 from evalcam_cli.workflows.evaluate import evaluate

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from evalcam_cli.config import RunConfig, load_config
+from evalcam_cli.config import RunConfig
+from evalcam_cli.config_sources import load_config
 from evalcam_cli.errors import CheckpointError, DataError, GateError, UsageError
 from evalcam_cli.models.architectures import build_model
 from evalcam_cli.workflows.checkpoints import WeightsRequest

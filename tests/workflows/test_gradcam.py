@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalcam_cli.config import RunConfig, load_config
+from evalcam_cli.config import RunConfig
+from evalcam_cli.config_sources import load_config
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.progress import Progress
 from evalcam_cli.workflows.checkpoints import WeightsRequest

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from evalcam_cli.config import RunConfig, load_config
+from evalcam_cli.config import RunConfig
+from evalcam_cli.config_sources import load_config
 from evalcam_cli.data.boxes import read_boxes
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.report.overlay import enlarge

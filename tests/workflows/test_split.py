@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalcam_cli.config import RunConfig, load_config
+from evalcam_cli.config import RunConfig
+from evalcam_cli.config_sources import load_config
 from evalcam_cli.data.samples import Split
 from evalcam_cli.errors import DataError, EvalcamError, UsageError
 from evalcam_cli.workflows.split import (

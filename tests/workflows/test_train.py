@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from evalcam_cli.config import RunConfig, load_config
+from evalcam_cli.config import RunConfig
+from evalcam_cli.config_sources import load_config
 from evalcam_cli.errors import CheckpointError, DataError, UsageError
 from evalcam_cli.models.architectures import build_model
 from evalcam_cli.models.checkpoint import load_checkpoint

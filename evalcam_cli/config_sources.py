@@ -1,0 +1,200 @@
+"""A RunConfig from defaults, YAML, `--set` and named options, and what to say when it is wrong."""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from evalcam_cli.config import RunConfig, config_keys, default_of
+from evalcam_cli.errors import UsageError
+from evalcam_cli.strict_yaml import Document, Value, parse_yaml
+from evalcam_cli.text import counted, did_you_mean, shown
+
+
+def load_config(
+    path: Path | None = None, *, assignments: Iterable[str] = (), options: Mapping[str, object] | None = None
+) -> RunConfig:
+    """The config from its sources; later ones win: defaults, YAML file, `section.key=value`, named options.
+
+    Args:
+        path: YAML file.
+        assignments: As given to `--set`.
+        options: Dotted key to value; None means not given.
+
+    Raises:
+        UsageError: A key is unknown or a value impossible; the message names the key, the place and the remedy.
+    """
+    document = _read(path) if path else Document(None)
+    source = shown(path.absolute()) if path else "config"
+    values = _sections(document, source)
+    for assignment in assignments:
+        key, value = _assignment(assignment)
+        _put(values, key, value, f"--set {shown(assignment)}")
+    for key, option in (options or {}).items():
+        if option is not None:
+            _put(values, key, option, f"option for {key}")
+    return _validated(values, document, source)
+
+
+def _read(path: Path) -> Document:
+    place = shown(path.absolute())
+    try:
+        text = path.read_bytes()[:4_000_001].decode("utf-8-sig")
+    except IsADirectoryError as error:
+        raise UsageError(f"the config {place} is a folder; name a YAML file") from error
+    except OSError as error:
+        raise UsageError(f"cannot read the config {place}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the config {place} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    return parse_yaml(text, place)
+
+
+def _sections(document: Document, source: str) -> dict[str, Any]:
+    if document.value is None:
+        if document.lines:
+            raise UsageError(f"{source}: expected a map of sections, found nothing")
+        return {}
+    if not isinstance(document.value, dict):
+        found = "a list" if isinstance(document.value, list) else f"{document.value!r}"
+        raise UsageError(f"{source}: expected a map of sections, found {found}")
+    return document.value
+
+
+def _assignment(assignment: str) -> tuple[str, Value]:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set takes section.key=value, got {shown(assignment)!r}")
+    key = key.strip()
+    value = parse_yaml(text, f"--set {shown(key)}").value
+    if isinstance(value, str) and _is_tuple(key):
+        value = parse_yaml(f"[{text}]", f"--set {shown(key)}").value
+    return key, value
+
+
+def _is_tuple(key: str) -> bool:
+    return key in config_keys() and isinstance(default_of(key), tuple)
+
+
+def _put(values: dict[str, Any], key: str, value: object, origin: str) -> None:
+    known = config_keys()
+    if key not in known:
+        raise UsageError(f"{origin}: unknown config key {shown(key)!r}{_nearest_key(key)}")
+    *sections, name = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if inner is None:
+            inner = values[section] = {}
+        if not isinstance(inner, dict):
+            raise UsageError(f"{origin}: {section} is not a section in the config file")
+        values = inner
+    values[name] = value
+
+
+def _validated(values: dict[str, Any], document: Document, source: str) -> RunConfig:
+    values = {key: {} if value is None and key in _section_names() else value for key, value in values.items()}
+    try:
+        # JSON mode: strict about types (no "3" for 3, no yes for 1), yet lists serve as tuples
+        return RunConfig.model_validate_json(json.dumps(values, default=list), strict=True)
+    except ValidationError as error:
+        raise UsageError(_explained(error, document, source)) from error
+
+
+def _section_names() -> list[str]:
+    return [name for name, field in RunConfig.model_fields.items() if "." in "".join(_keys_of(name, field.annotation))]
+
+
+def _keys_of(name: str, kind: object) -> list[str]:
+    return (
+        [f"{name}.{key}" for key in kind.model_fields] if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+    )
+
+
+def _explained(error: ValidationError, document: Document, source: str) -> str:
+    problems: dict[tuple[str | int, ...], list[str]] = {}
+    for problem in error.errors(include_url=False):
+        path = _known_path(problem["loc"])
+        if path[:2] == ("gradcam", "method"):  # the place in a list that may have been a text means nothing
+            path = path[:2]
+            if path in problems:  # a list without its wrong values is also too short
+                continue
+        if problem["type"] == "missing":  # of a list that must have so many values
+            path = path[:-1]
+        problems.setdefault(path, []).append(_problem(".".join(map(str, path)), problem))
+    messages = []
+    for path, found in problems.items():
+        line = document.lines.get(path)
+        place = f"{source}, line {line}: " if line else ""
+        # the branches of a union each complain: `must be 'auto', got x` or `must be a whole number, got x`
+        first = (
+            found[0]
+            if len(set(found)) == 1
+            else f"{found[0].rpartition(', got')[0]} or {found[1].partition(' must be ')[2]}"
+        )
+        messages.append(place + first)
+    more = [f"and {len(messages) - 5} more"] if len(messages) > 5 else []
+    return "\n".join(messages[:5] + more)
+
+
+def _known_path(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """The location without the branch names that pydantic adds for unions and validators."""
+    return tuple(
+        part
+        for part in location
+        if isinstance(part, int) or not re.match(r"literal\[|constrained-|function-|int$", part)
+    )
+
+
+_MESSAGES = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "finite_number": "a finite number",
+    "model_type": "a section with keys",
+    "tuple_type": "a list",
+}
+
+
+def _problem(key: str, problem: Any) -> str:  # noqa: PLR0911 (one return per kind of problem)
+    value, kind, context = problem.get("input"), problem["type"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"unknown config key {shown(key)!r}{_nearest_key(key)}"
+    if kind == "value_error":
+        return f"{key + ': ' if key else ''}{context['error']}"
+    if kind == "missing":
+        return f"{key} must have {len(default_of(key))} values, got {shown(value)[:80]}"  # type: ignore[arg-type]
+    if kind == "too_short":
+        return f"{key} must have at least {counted(context['min_length'], 'value')}"
+    if kind == "too_long":
+        return f"{key} must have {counted(context['max_length'], 'value')}, got {context['actual_length']}"
+    not_a_number = isinstance(value, float) and math.isnan(value)
+    got = "NaN" if not_a_number else "nothing" if value is None else shown(repr(value))[:80]
+    if kind == "literal_error":
+        expected = context["expected"]
+        choice = "one of " if "," in expected or " or " in expected else ""
+        return f"{key} must be {choice}{expected}, got {got}{did_you_mean(str(value), _choices(expected))}"
+    message = problem["msg"].removeprefix("Input should be ").removeprefix("Input ")
+    return f"{key} must be {_MESSAGES.get(kind, shown(message))}, got {got}"
+
+
+def _choices(expected: str) -> list[str]:
+    return [word.strip(" '") for part in expected.split(" or ") for word in part.split(",")]
+
+
+def _nearest_key(key: str) -> str:
+    known = list(config_keys())
+    if "." not in key and (hint := did_you_mean(key, RunConfig.model_fields)):
+        return hint
+    by_name = [other for other in known if other.rpartition(".")[2] == key.rpartition(".")[2]]
+    if by_name:
+        return f"; did you mean {by_name[0]!r}?"
+    hint = did_you_mean(key, known)
+    if hint:
+        return hint
+    names = {other.rpartition(".")[2]: other for other in known}
+    near = did_you_mean(key.rpartition(".")[2], names)
+    return f"; did you mean {names[near.split(chr(39))[1]]!r}?" if near else ""
