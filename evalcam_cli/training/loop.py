@@ -12,7 +12,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from evalcam_cli.config import RunConfig
-from evalcam_cli.data.dataset import ImageDataset, TrainingOrder, make_loader, normalise
+from evalcam_cli.data.dataset import ImageDataset, make_loader, normalise
+from evalcam_cli.data.order import TrainingOrder
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.evaluation.metrics import Metrics
 from evalcam_cli.models.architectures import frozen_modules

@@ -10,7 +10,8 @@ from PIL import Image
 
 from evalcam_cli.config import AugmentConfig
 from evalcam_cli.data.augmentation import Augmentation, keyed_generator
-from evalcam_cli.data.dataset import ImageDataset, TrainingOrder, make_loader, normalise
+from evalcam_cli.data.dataset import ImageDataset, make_loader, normalise
+from evalcam_cli.data.order import TrainingOrder
 from evalcam_cli.data.preprocessing import Preprocessing
 
 PREPROCESSING = Preprocessing(32, "pad")
