@@ -73,7 +73,8 @@ def train(
     if fold is not None and all_folds:
         raise UsageError("choose one of --fold and --all-folds")
     options.refuse_both(resume, overwrite)
-    from evalcam_cli.workflows.train import TrainRequest, train, train_all_folds  # noqa: PLC0415
+    from evalcam_cli.workflows.cross_validation import train_all_folds  # noqa: PLC0415
+    from evalcam_cli.workflows.train import TrainRequest, train  # noqa: PLC0415
 
     request = TrainRequest(
         out=options.default_out("train", out),

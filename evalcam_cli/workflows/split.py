@@ -175,6 +175,19 @@ def fold_round(split: Split, fold: int, identities: Mapping[str, Identity] | Non
     return replace(split, samples=_in_order(order, test + drawn))
 
 
+def chosen_round(prepared: PreparedSplit, fold: int, seed: int) -> PreparedSplit:
+    """One cross-validation round of a split that has been checked.
+
+    Raises:
+        UsageError: The split has no such fold.
+    """
+    folds = prepared.split.folds
+    if folds is None or not 0 <= fold < folds:
+        there = f"the split has folds 0 to {folds - 1}" if folds else "the split has no folds; make some with --folds K"
+        raise UsageError(f"--fold {fold}: {there}")
+    return replace(prepared, split=fold_round(prepared.split, fold, prepared.identities, seed))
+
+
 def write_split_file(prepared: PreparedSplit, out: Path, *, overwrite: bool = False) -> None:
     """Write `out` and the JSON file beside it, whole or not at all; folders in between are made.
 

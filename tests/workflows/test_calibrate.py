@@ -18,12 +18,13 @@ from evalcam_cli.files import output_folder
 from evalcam_cli.models.checkpoint import load_checkpoint
 from evalcam_cli.workflows.calibrate import CALIBRATION, CalibratedRun, CalibrateRequest, calibrate
 from evalcam_cli.workflows.checkpoints import WeightsRequest
+from evalcam_cli.workflows.cross_validation import train_all_folds
 from evalcam_cli.workflows.evaluate import evaluate
 from evalcam_cli.workflows.gradcam import GradCamRequest, explain
 from evalcam_cli.workflows.predict import predict
 from evalcam_cli.workflows.predictions import EvaluateRequest
 from evalcam_cli.workflows.split import make_split
-from evalcam_cli.workflows.train import BEST, LAST, TrainRequest, train, train_all_folds
+from evalcam_cli.workflows.train import BEST, LAST, TrainRequest, train
 from tests.conftest import REPOSITORY, TINY, read_rows
 
 

@@ -15,10 +15,11 @@ from evalcam_cli.config_sources import load_config
 from evalcam_cli.errors import CheckpointError, DataError, GateError, UsageError
 from evalcam_cli.models.architectures import build_model
 from evalcam_cli.workflows.checkpoints import WeightsRequest
+from evalcam_cli.workflows.cross_validation import train_all_folds
 from evalcam_cli.workflows.evaluate import evaluate
 from evalcam_cli.workflows.predict import predict
 from evalcam_cli.workflows.predictions import EvaluateRequest
-from evalcam_cli.workflows.train import TrainRequest, train, train_all_folds
+from evalcam_cli.workflows.train import TrainRequest, train
 from tests.conftest import TINY, draw_classes, read_rows
 
 
