@@ -270,13 +270,15 @@ class GradCamConfig(_Section):
 
 
 class Range(_Section):
-    """Where a search looks for the value of one key."""
+    """Where a search looks for the value of one key: between two numbers, or among choices."""
 
     low: float | int | None = None
     high: float | int | None = None
+    """Included."""
     log: bool = False
     """Draw on a logarithmic scale."""
     step: float | int | None = None
+    """Distance of the values from `low` on."""
     choices: tuple[Any, ...] | None = None
 
     @model_validator(mode="after")
@@ -284,8 +286,8 @@ class Range(_Section):
         if self.choices is not None:
             if self.low is not None or self.high is not None or self.log or self.step is not None:
                 raise ValueError("give choices, or low and high, not both")
-            if len(self.choices) < 2:
-                raise ValueError("choices must be at least two")
+            if len({json.dumps(choice) for choice in self.choices}) < max(2, len(self.choices)):
+                raise ValueError("choices must be at least two, and all different")
             return self
         if self.low is None or self.high is None:
             raise ValueError("give low and high, or choices")
@@ -295,12 +297,18 @@ class Range(_Section):
             raise ValueError("a logarithmic scale needs low above 0")
         if self.log and self.step is not None:
             raise ValueError("a logarithmic scale takes no step")
+        if self.step is not None and not 0 < self.step <= self.high - self.low:
+            raise ValueError(f"step ({self.step:g}) must be above 0 and at most high - low")
         return self
 
 
 def _as_range(value: object) -> object:
     """A list means choices."""
-    return {"choices": value} if isinstance(value, list) else value
+    if isinstance(value, list):
+        return {"choices": tuple(value)}
+    if isinstance(value, dict) and isinstance(value.get("choices"), list):
+        return value | {"choices": tuple(value["choices"])}  # the strict reading takes no list for a tuple
+    return value
 
 
 class SearchConfig(_Section):
@@ -308,9 +316,9 @@ class SearchConfig(_Section):
     """What `evalcam tune` varies, by dotted key: `{low: 1e-5, high: 1e-2, log: true}`, `{low: 1, high: 9, step: 2}`, or
     a list of choices."""
     pruner: Literal["median", "none"] = "median"
-    """`median` ends a trial that is worse than half of the others were at the same epoch."""
+    """`median` ends a trial that is worse than half of the finished ones were at the same epoch."""
     startup_trials: int = Field(default=5, ge=0)
-    """Trials drawn at random before the sampler (TPE) and the pruner begin."""
+    """Trials drawn at random before the sampler (TPE) learns from earlier ones and the pruner ends any."""
 
 
 class RunConfig(_Section):

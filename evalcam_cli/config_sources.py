@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from evalcam_cli.config import RunConfig, config_keys, default_of
+from evalcam_cli.config import RunConfig, config_keys, default_of, resolved
 from evalcam_cli.errors import UsageError
 from evalcam_cli.strict_yaml import Document, Value, parse_yaml
 from evalcam_cli.text import counted, did_you_mean, shown
@@ -38,6 +38,18 @@ def load_config(
         if option is not None:
             _put(values, key, option, f"option for {key}")
     return _validated(values, document, source)
+
+
+def with_values(config: RunConfig, values: Mapping[str, object], source: str = "config") -> RunConfig:
+    """The config with other values under some dotted keys, all of it checked again.
+
+    Raises:
+        UsageError: As `load_config`.
+    """
+    changed = resolved(config)
+    for key, value in values.items():
+        _put(changed, key, value, source)
+    return _validated(changed, Document(None), source)
 
 
 def _read(path: Path) -> Document:
@@ -82,7 +94,7 @@ def _is_tuple(key: str) -> bool:
 def _put(values: dict[str, Any], key: str, value: object, origin: str) -> None:
     known = config_keys()
     if key not in known:
-        raise UsageError(f"{origin}: unknown config key {shown(key)!r}{_nearest_key(key)}")
+        raise UsageError(f"{origin}: unknown config key {shown(key)!r}{nearest_key(key)}")
     *sections, name = key.split(".")
     for section in sections:
         inner = values.setdefault(section, {})
@@ -144,7 +156,7 @@ def _known_path(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
     return tuple(
         part
         for part in location
-        if isinstance(part, int) or not re.match(r"literal\[|constrained-|function-|int$", part)
+        if isinstance(part, int) or not re.match(r"literal\[|constrained-|function-|int$|float$", part)
     )
 
 
@@ -162,7 +174,7 @@ _MESSAGES = {
 def _problem(key: str, problem: Any) -> str:  # noqa: PLR0911 (one return per kind of problem)
     value, kind, context = problem.get("input"), problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown config key {shown(key)!r}{_nearest_key(key)}"
+        return f"unknown config key {shown(key)!r}{nearest_key(key)}"
     if kind == "value_error":
         return f"{key + ': ' if key else ''}{context['error']}"
     if kind == "missing":
@@ -185,7 +197,8 @@ def _choices(expected: str) -> list[str]:
     return [word.strip(" '") for part in expected.split(" or ") for word in part.split(",")]
 
 
-def _nearest_key(key: str) -> str:
+def nearest_key(key: str) -> str:
+    """`; did you mean 'train.lr'?` with the config key that an unknown one is nearest to, or nothing."""
     known = list(config_keys())
     if "." not in key and (hint := did_you_mean(key, RunConfig.model_fields)):
         return hint
