@@ -1,22 +1,64 @@
 """Images as tensors, in an order that depends on the seed and the epoch alone."""
 
+import functools
+import gc
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from evalcam_cli.data.augmentation import Augmentation, keyed_generator
+from evalcam_cli.data.cache import ImageCache
 from evalcam_cli.data.images import load_image
-from evalcam_cli.data.order import Draw
+from evalcam_cli.data.machine import room_for_batches
+from evalcam_cli.data.order import Draw, TrainingOrder
 from evalcam_cli.data.preprocessing import Preprocessing
+
+_PREFETCH = 2
+"""Batches that a worker is ahead: the one being made while another waits hides what differs between images."""
+
+
+class Paths(Sequence[str]):
+    """Many paths in two arrays.
+
+    Worker processes that were forked share the parent's memory until one of both writes to it, and merely looking at a
+    Python string writes its reference count: a list of all paths would be copied to every worker, page by page.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        encoded = [path.encode("utf-8", "surrogateescape") for path in paths]
+        self._text = np.frombuffer(b"".join(encoded), np.uint8)
+        self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        position = range(len(self))[index]
+        text = self._text[self._ends[position] : self._ends[position + 1]]
+        return text.tobytes().decode("utf-8", "surrogateescape")
 
 
 class ImageDataset(Dataset[tuple[Tensor, int]]):
-    """Decodes, preprocesses and, in training, augments; items are ((3, S, S) uint8, index)."""
+    """Decodes, preprocesses and, in training, augments; items are ((3, S, S) uint8, index).
+
+    With a cache each image is decoded and preprocessed once; what comes out is the same, bit for bit.
+    """
 
     def __init__(
         self,
@@ -27,50 +69,83 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         max_pixels: int,
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        cache: ImageCache | None = None,
     ) -> None:
-        self.root, self.paths, self.preprocessing = root, list(paths), preprocessing
-        self.max_pixels, self.augmentation, self.seed = max_pixels, augmentation, seed
+        self.root, self.paths, self.preprocessing = root, Paths(paths), preprocessing
+        self.max_pixels, self.augmentation, self.seed, self.cache = max_pixels, augmentation, seed, cache
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, draw: Draw | int) -> tuple[Tensor, int]:
         draw = draw if isinstance(draw, Draw) else Draw(draw)
-        image = load_image(self.root / self.paths[draw.index], self.max_pixels)
-        pixels = torch.from_numpy(self.preprocessing.apply(image).copy()).permute(2, 0, 1)
+        pixels = torch.from_numpy(self._preprocessed(draw.index)).permute(2, 0, 1)
         if self.augmentation is not None:
             pixels = self.augmentation(pixels, keyed_generator(self.seed, draw.epoch, draw.index, draw.repeat))
         return pixels.contiguous(), draw.index
 
+    def _preprocessed(self, index: int) -> NDArray[np.uint8]:
+        """(S, S, 3) uint8, from the cache or else from the file."""
+        cached = None if self.cache is None else self.cache.get(index)
+        if cached is not None:
+            return cached
+        pixels = self.preprocessing.apply(load_image(self.root / self.paths[index], self.max_pixels)).copy()
+        if self.cache is not None:
+            self.cache.put(index, pixels)
+        return pixels
+
 
 def make_loader(
-    dataset: ImageDataset, batches: Sampler[list[Draw]] | int, *, workers: int, device: torch.device
+    dataset: ImageDataset, batches: TrainingOrder | int, *, workers: int, device: torch.device
 ) -> DataLoader[tuple[Tensor, int]]:
-    """Batches of ((B, 3, S, S) uint8, (B,) indices); an integer means that many images at a time, in order."""
-    keep = workers > 0 and isinstance(batches, Sampler)
-    order = {"batch_sampler": batches} if isinstance(batches, Sampler) else {"batch_size": batches, "shuffle": False}
+    """Batches of ((B, 3, S, S) uint8, (B,) indices); an integer means that many images at a time, in order.
+
+    There are fewer workers where there is no memory to hand their batches over, and none where they would have nothing
+    to do or could not use the cache.
+    """
+    in_order = isinstance(batches, int)
+    order: dict[str, Any] = {"batch_size": batches} if in_order else {"batch_sampler": batches}
+    workers = _useful_workers(dataset, batches, workers)
     return DataLoader(
         dataset,
         num_workers=workers,
+        prefetch_factor=_PREFETCH if workers else None,
         pin_memory=device.type == "cuda",
-        persistent_workers=keep,
-        worker_init_fn=_leave_signals_to_the_parent,
+        persistent_workers=workers > 0 and not in_order,
+        worker_init_fn=_begin_work,
         generator=torch.Generator().manual_seed(0),  # else starting workers would draw from the global generator
         **order,
     )
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
+def _useful_workers(dataset: ImageDataset, batches: TrainingOrder | int, workers: int) -> int:
+    cache = dataset.cache
+    if cache is not None and (not cache.shared or (cache.full and dataset.augmentation is None)):
+        return 0
+    size = batches if isinstance(batches, int) else -(-batches.step_size // batches.world.size)
+    under_way = (_PREFETCH + 1) * size * 3 * dataset.preprocessing.image_size**2
+    return min(workers, room_for_batches() // (2 * max(1, under_way)))
+
+
+def _begin_work(worker: int) -> None:
     """Ctrl-C and SIGTERM reach the whole process group; the parent decides, and ends its workers itself."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # the thread that hands tensors over reports a parent that left in the middle; errors in reading take another way
     sys.excepthook = lambda *_: None
+    gc.freeze()  # else the collector would write to all objects of the parent, and so copy them
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing, device: torch.device) -> Tensor:
     """(N, 3, S, S) float32 on the device, channels last, from uint8; what the model takes."""
-    mean = torch.tensor(preprocessing.mean, device=device).view(3, 1, 1)
-    std = torch.tensor(preprocessing.std, device=device).view(3, 1, 1)
+    mean, std = _scale(preprocessing, device)
     images = images.to(device, non_blocking=True).float().div_(255).sub_(mean).div_(std)
-    return images.contiguous(memory_format=torch.channels_last)
+    return images.contiguous(memory_format=torch.channels_last)  # last: arithmetic is slow where 3 channels lie inmost
+
+
+@functools.lru_cache(maxsize=8)
+def _scale(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Means and deviations of the channels, (3, 1, 1) float32 on the device."""
+    with torch.inference_mode(False):  # they serve training as well, whoever asks first
+        mean, std = (torch.tensor(values, device=device) for values in (preprocessing.mean, preprocessing.std))
+    return mean.view(3, 1, 1), std.view(3, 1, 1)

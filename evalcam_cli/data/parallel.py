@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeVar
 
+from evalcam_cli.data.machine import usable_cores
 from evalcam_cli.errors import MachineError
 from evalcam_cli.progress import Progress
 
@@ -47,13 +48,13 @@ def map_files(
         paths: Of the files.
         task: What `progress` is told.
         progress: Called after every few files.
-        jobs: Worker processes; by default one per CPU core.
+        jobs: Worker processes; by default one per CPU core that may be used.
 
     Raises:
         MachineError: Workers die again and again, as they do when memory runs out.
     """
     chunks = deque(paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK))
-    workers = min(jobs or _cores(), len(chunks))
+    workers = min(jobs or usable_cores(), len(chunks))
     results: list[Result | None] = []
     progress(task, 0, len(paths))
     if workers < 2 or len(paths) < SERIAL_BELOW:
@@ -82,10 +83,6 @@ def read_each(
         else:
             found[path] = result
     return found, unreadable
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_processes(

@@ -1,10 +1,16 @@
 """Where the model runs, and how strictly it repeats itself."""
 
+import multiprocessing
 import os
 
 import torch
 
+from evalcam_cli.data.machine import processes_here, usable_cores
 from evalcam_cli.errors import MachineError
+
+_MOST_BESIDE_CPU, _MOST_BESIDE_GPU = 4, 16
+_FEW, _FEW_FOR_NEW_PROCESSES = 64, 1000
+"""With fewer images, starting workers costs more than it saves."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -39,6 +45,23 @@ def use_full_precision() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def worker_count(setting: str | int) -> int:
-    """Processes that read images, for `data.workers`."""
-    return setting if isinstance(setting, int) else max(0, min(4, (os.cpu_count() or 1) - 1))
+def worker_count(setting: str | int, *, device: torch.device | None = None, images: int | None = None) -> int:
+    """Processes that read images, for `data.workers`; `auto` is one per core that has nothing else to do.
+
+    On the CPU the model computes with all cores, so that more than 4 would only disturb it; beside a GPU, which asks
+    for thousands of images a second, the cores are free. A worker that is not forked (macOS, Windows) first imports
+    torch, which takes seconds, and for a few images is slower than to read them.
+
+    Args:
+        setting: A number, which is taken as it is, or `auto`.
+        device: That the model computes on; by default the CPU.
+        images: How many there are; by default many.
+    """
+    if isinstance(setting, int):
+        return setting
+    # not the other way to ask, which would also settle the method for good
+    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    if images is not None and images < (_FEW if method == "fork" else _FEW_FOR_NEW_PROCESSES):
+        return 0
+    most = _MOST_BESIDE_GPU if device is not None and device.type == "cuda" else _MOST_BESIDE_CPU
+    return max(0, min(most, usable_cores() // processes_here() - 1))

@@ -1,7 +1,11 @@
 """Images as tensors, in an order that depends on the seed and the epoch alone."""
 
-from collections import Counter
+import os
+import pickle
+from collections import Counter, namedtuple
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +14,15 @@ from PIL import Image
 
 from evalcam_cli.config import AugmentConfig
 from evalcam_cli.data.augmentation import Augmentation, keyed_generator
-from evalcam_cli.data.dataset import ImageDataset, make_loader, normalise
+from evalcam_cli.data.cache import ImageCache, image_caches
+from evalcam_cli.data.dataset import ImageDataset, Paths, make_loader, normalise
 from evalcam_cli.data.order import TrainingOrder
 from evalcam_cli.data.preprocessing import Preprocessing
+from evalcam_cli.files import output_folder
 
 PREPROCESSING = Preprocessing(32, "pad")
 CPU = torch.device("cpu")
+Batches = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 @pytest.fixture
@@ -27,27 +34,118 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def dataset(folder: Path, *, augmented: bool = True) -> ImageDataset:
+def dataset(folder: Path, *, augmented: bool = True, cache: ImageCache | None = None) -> ImageDataset:
     paths = [f"{index}.png" for index in range(11)]
     augmentation = (
         Augmentation(AugmentConfig(erase=0.5, saturation=0.2, hue=0.1, vflip=0.5), (1, 2, 3)) if augmented else None
     )
-    return ImageDataset(folder, paths, PREPROCESSING, max_pixels=10**6, augmentation=augmentation, seed=5)
+    return ImageDataset(folder, paths, PREPROCESSING, max_pixels=10**6, augmentation=augmentation, seed=5, cache=cache)
 
 
-def epoch_of(folder: Path, workers: int, epoch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    order = TrainingOrder([0, 1] * 5 + [0], batch_size=4, seed=3, balanced=False)
-    order.epoch = epoch
-    return [tuple(batch) for batch in make_loader(dataset(folder), order, workers=workers, device=CPU)]
+def epoch_of(folder: Path, workers: int, epoch: int) -> Batches:
+    return next(epochs_of(dataset(folder), workers, first=epoch))
+
+
+def epochs_of(images: ImageDataset, workers: int, *, first: int = 0) -> Iterator[Batches]:
+    """The batches of one epoch after another, from one loader."""
+    order = TrainingOrder([0, 1] * 5 + [0], step_size=4, seed=3, balanced=False)
+    loader = make_loader(images, order, workers=workers, device=CPU)
+    for order.epoch in range(first, 3):
+        yield [(batch, indices) for batch, indices in loader]
+
+
+def assert_same(some: Batches, others: Batches) -> None:
+    for (images, indices), (same_images, same_indices) in zip(some, others, strict=True):
+        assert torch.equal(images, same_images)
+        assert torch.equal(indices, same_indices)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_number_of_workers_changes_nothing(folder: Path, workers: int) -> None:
     alone, together = epoch_of(folder, 0, 1), epoch_of(folder, workers, 1)
 
-    for (images, indices), (same_images, same_indices) in zip(alone, together, strict=True):
-        assert torch.equal(images, same_images)
-        assert torch.equal(indices, same_indices)
+    assert_same(alone, together)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("setting", ["ram", "file"])
+def test_a_cache_changes_nothing_but_that_no_file_is_read_twice(
+    setting: str, workers: int, folder: Path, tmp_path: Path
+) -> None:
+    plain = [epoch_of(folder, 0, epoch) for epoch in range(3)]
+
+    with (
+        output_folder(tmp_path / "out") as out,
+        image_caches(setting, {"train": 11}, image_size=32, folder=out) as caches,
+    ):
+        kept = epochs_of(dataset(folder, cache=caches["train"]), workers)
+        assert_same(plain[0], next(kept))
+        assert caches["train"] is not None
+        assert caches["train"].full
+        for path in folder.glob("*.png"):
+            path.unlink()
+        assert_same(plain[1], next(kept))
+        assert_same(plain[2], next(kept))
+
+
+def test_a_cache_that_an_epoch_left_half_full_serves_the_next(folder: Path, tmp_path: Path) -> None:
+    plain = dataset(folder)
+
+    with (
+        output_folder(tmp_path / "out") as out,
+        image_caches("ram", {"train": 11}, image_size=32, folder=out) as caches,
+    ):
+        kept = dataset(folder, cache=caches["train"])
+        _ = [kept[index] for index in range(0, 11, 2)]
+
+        assert all(torch.equal(kept[index][0], plain[index][0]) for index in range(11))
+
+
+def workers_of(images: ImageDataset, workers: int) -> int:
+    return make_loader(images, 4, workers=workers, device=CPU).num_workers
+
+
+def test_no_worker_is_started_that_has_nothing_to_do_or_sees_no_cache(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with output_folder(tmp_path / "out") as out:
+        with image_caches("ram", {"val": 11}, image_size=32, folder=out) as caches:
+            images = dataset(folder, augmented=False, cache=caches["val"])
+            assert workers_of(images, 2) == 2
+            _ = [images[index] for index in range(11)]
+            assert workers_of(images, 2) == 0
+            assert workers_of(dataset(folder, cache=caches["val"]), 2) == 2  # they augment
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+        with image_caches("ram", {"val": 11}, image_size=32, folder=out) as caches:
+            assert workers_of(dataset(folder, cache=caches["val"]), 2) == 0
+
+
+@pytest.mark.parametrize(("megabytes", "workers"), [(64, 2), (30, 1), (1, 0)])
+def test_workers_are_as_many_as_there_is_shared_memory_for_their_batches(
+    megabytes: int, workers: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that writes more than a container's /dev/shm holds dies of a bus error."""
+    status = namedtuple("status", ["f_bavail", "f_frsize"])
+    monkeypatch.setattr(os, "statvfs", lambda path: status(megabytes * 256, 4096))
+    images = ImageDataset(folder, ["0.png"] * 99, Preprocessing(224, "pad"), max_pixels=10**6)
+
+    loader = make_loader(images, 32, workers=4, device=CPU)  # 4.8 MB a batch, three of them at a time
+
+    assert loader.num_workers == workers
+
+
+def test_many_paths_are_a_sequence_of_two_arrays() -> None:
+    texts = ["a/b.png", "", "뇌/정상.png", "caf\udce9.png"]
+
+    paths = Paths(texts)
+
+    assert list(paths) == texts
+    assert paths[-1] == texts[-1]
+    assert paths[1:3] == texts[1:3]
+    assert list(pickle.loads(pickle.dumps(paths))) == texts  # noqa: S301 (written here)
+    assert list(Paths([])) == []
+    with pytest.raises(IndexError):
+        paths[4]
 
 
 def test_every_epoch_changes_the_order_and_the_pixels(folder: Path) -> None:
@@ -80,7 +178,7 @@ def test_no_augmentation_means_the_preprocessed_pixels(folder: Path) -> None:
 
 
 def test_a_mirror_image_is_exact() -> None:
-    quiet = {"rotate": 0.0, "translate": 0.0, "scale": 0.0, "brightness": 0.0, "contrast": 0.0}
+    quiet: dict[str, Any] = {"rotate": 0.0, "translate": 0.0, "scale": 0.0, "brightness": 0.0, "contrast": 0.0}
     image = torch.arange(3 * 16 * 16, dtype=torch.int64).reshape(3, 16, 16).to(torch.uint8)
 
     flipped = Augmentation(AugmentConfig(hflip=1.0, **quiet), (0, 0, 0))(image, keyed_generator(1))
@@ -103,7 +201,7 @@ def test_what_comes_from_outside_the_image_has_the_fill_colour() -> None:
     ("count", "batch", "sizes"), [(9, 4, [4, 5]), (8, 4, [4, 4]), (10, 4, [4, 4, 2]), (1, 4, [1]), (5, 1, [1] * 5)]
 )
 def test_a_last_batch_of_one_joins_the_batch_before(count: int, batch: int, sizes: list[int]) -> None:
-    order = TrainingOrder([0] * count, batch_size=batch, seed=0, balanced=False)
+    order = TrainingOrder([0] * count, step_size=batch, seed=0, balanced=False)
 
     batches = list(order)
 
@@ -114,7 +212,7 @@ def test_a_last_batch_of_one_joins_the_batch_before(count: int, batch: int, size
 
 def test_balanced_sampling_draws_every_class_equally_often() -> None:
     targets = [0] * 900 + [1] * 100
-    order = TrainingOrder(targets, batch_size=50, seed=0, balanced=True)
+    order = TrainingOrder(targets, step_size=50, seed=0, balanced=True)
 
     drawn = Counter(targets[draw.index] for batch in order for draw in batch)
 
