@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch import Tensor
 
 from evalcam_cli.world import World, world
 
@@ -53,13 +54,19 @@ def on_first(job: Callable[[], Result]) -> Result:
     return result  # type: ignore[no-any-return]
 
 
-def any_of(flag: bool) -> bool:
-    """Whether the flag is set in any process."""
+def highest_of(value: int) -> int:
+    """The highest of the processes' values."""
     if world().size == 1:
-        return flag
-    box = torch.tensor([flag], dtype=torch.int32)
+        return value
+    box = torch.tensor([value], dtype=torch.int64)
     dist.all_reduce(box, dist.ReduceOp.MAX)
-    return bool(box.item())
+    return int(box.item())
+
+
+def from_first(tensor: Tensor) -> None:
+    """Overwrite a tensor with that of the first process."""
+    if world().size > 1:
+        dist.broadcast(tensor, src=0)
 
 
 def sum_of(value: float) -> float:

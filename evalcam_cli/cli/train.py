@@ -11,7 +11,7 @@ from evalcam_cli.errors import UsageError
 from evalcam_cli.text import shown
 
 if TYPE_CHECKING:
-    from evalcam_cli.workflows.train import TrainResult
+    from evalcam_cli.workflows.training_run import TrainResult
 
 
 def train(

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.utils.data import Sampler
 
 from evalcam_cli.data.augmentation import keyed_generator
+from evalcam_cli.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,33 +23,53 @@ class Draw:
 
 
 class TrainingOrder(Sampler[list[Draw]]):
-    """The batches of one epoch; set `epoch` before iterating."""
+    """The images of the steps of one epoch, those of this process; set `epoch` and `start` before iterating.
 
-    def __init__(self, targets: Sequence[int], *, batch_size: int, seed: int, balanced: bool) -> None:
+    Of several processes each has every so manieth image of a step, so that all of them together make the same steps
+    as one alone.
+    """
+
+    def __init__(
+        self, targets: Sequence[int], *, step_size: int, seed: int, balanced: bool, world: World | None = None
+    ) -> None:
         self.targets = torch.tensor(targets)
-        self.batch_size, self.seed, self.balanced = batch_size, seed, balanced
+        self.step_size, self.seed, self.balanced, self.world = step_size, seed, balanced, world or World()
         self.epoch = 0
+        self.start = 0
+        """The step that is drawn first: those before it were made already."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of a whole epoch."""
+        count = len(self.targets)
+        # batch norm cannot learn from a single image: a last step of one (for a process) joins the step before it
+        return max(1, count // self.step_size + (count % self.step_size >= 2 * self.world.size))
 
     def __len__(self) -> int:
-        """Steps per epoch."""
-        count = len(self.targets)
-        # batch norm cannot learn from a single image: a last batch of one joins the batch before it
-        return max(1, count // self.batch_size + (count % self.batch_size > 1))
+        """Steps that are still to be drawn."""
+        return self.steps - self.start
 
-    def __iter__(self) -> Iterator[list[Draw]]:
-        order, repeats, draws = self._order(), Counter[int](), []
-        for index in order:
-            draws.append(Draw(index, self.epoch, repeats[index]))
-            repeats[index] += 1
-        steps = len(self)
-        for step in range(steps):
-            end = len(draws) if step == steps - 1 else (step + 1) * self.batch_size
-            yield draws[step * self.batch_size : end]
-
-    def _order(self) -> list[int]:
+    def indices(self) -> Tensor:
+        """(N,) int64, the images of the epoch in order, of all processes."""
         generator = keyed_generator(self.seed, self.epoch)
         if not self.balanced:
-            return torch.randperm(len(self.targets), generator=generator).tolist()
+            return torch.randperm(len(self.targets), generator=generator)
         frequency = torch.bincount(self.targets).double()
         weights = 1 / frequency[self.targets]
-        return torch.multinomial(weights, len(self.targets), replacement=True, generator=generator).tolist()
+        return torch.multinomial(weights, len(self.targets), replacement=True, generator=generator)
+
+    def span(self, step: int) -> slice:
+        """Where the images of a step stand in `indices`."""
+        end = len(self.targets) if step == self.steps - 1 else (step + 1) * self.step_size
+        return slice(step * self.step_size, end)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        indices, repeats = self.indices(), Counter[int]()
+        for step in range(self.steps):
+            draws = []
+            for index in indices[self.span(step)].tolist():
+                draws.append(Draw(index, self.epoch, repeats[index]))
+                if self.balanced:
+                    repeats[index] += 1
+            if step >= self.start:
+                yield draws[self.world.rank :: self.world.size]

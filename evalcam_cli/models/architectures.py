@@ -23,6 +23,8 @@ _CONSTRUCTORS: dict[str, Callable[..., nn.Module]] = {
     "wide_resnet101_2": zoo.wide_resnet101_2,
 }
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
+STEM = ("conv1", "bn1")
+"""The modules before the first stage."""
 HEAD = "fc"
 
 
@@ -57,4 +59,18 @@ def frozen_modules(model: nn.Module, upto: str | None) -> list[nn.Module]:
     if upto is None:
         return []
     stages = [model.get_submodule(name) for name in STAGES[1 : STAGES.index(upto) + 1]]
-    return [model.get_submodule("conv1"), model.get_submodule("bn1"), *stages]
+    return [*(model.get_submodule(name) for name in STEM), *stages]
+
+
+def still_frozen(upto: str | None, thaw_every: int, epoch: int) -> str | None:
+    """The last stage that is frozen in an epoch, when one more is freed, from the head down, every so many epochs.
+
+    Args:
+        upto: The last stage that is frozen at the beginning.
+        thaw_every: Epochs between; 0 frees none.
+        epoch: From 0.
+    """
+    if upto is None or thaw_every == 0:
+        return upto
+    left = STAGES.index(upto) + 1 - epoch // thaw_every
+    return STAGES[left - 1] if left > 0 else None

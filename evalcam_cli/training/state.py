@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evalcam_cli.training.loop import Trainer
+from evalcam_cli.training.trainer import Trainer
 
 
 def training_tensors(trainer: Trainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -21,7 +21,11 @@ def training_tensors(trainer: Trainer) -> tuple[dict[str, Tensor], dict[str, Any
         for name, value in parameter_state.items():
             if isinstance(value, Tensor):
                 tensors[f"optimizer/{index}/{name}"] = value
-    return tensors, {"scaler": trainer.scaler.state_dict()}
+    document: dict[str, Any] = {"scaler": trainer.scaler.state_dict(), "at_once": trainer.at_once}
+    if trainer.average is not None:
+        document["averages"] = trainer.average.updates
+        tensors |= {f"average/{name}": value for name, value in trainer.average.model.state_dict().items()}
+    return tensors, document
 
 
 def restore_training(trainer: Trainer, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
@@ -38,6 +42,12 @@ def restore_training(trainer: Trainer, tensors: Mapping[str, Tensor], document: 
             states.setdefault(int(index), {})[name] = _laid_out_like(parameters[int(index)], value)
     layout = trainer.optimizer.state_dict()
     trainer.optimizer.load_state_dict({"state": states, "param_groups": layout["param_groups"]})
+    trainer.at_once = document.get("at_once", trainer.at_once)  # a batch that did not fit will not fit now
+    if trainer.average is not None:
+        trainer.average.restore(
+            {key.removeprefix("average/"): value for key, value in tensors.items() if key.startswith("average/")},
+            document["averages"],
+        )
     if document["scaler"]:  # empty when the run began without fp16, on a CPU say
         trainer.scaler.load_state_dict(document["scaler"])
 

@@ -9,7 +9,8 @@ from evalcam_cli.files import output_folder
 from evalcam_cli.models.device import choose_device
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.workflows.split import chosen_round
-from evalcam_cli.workflows.train import TrainRequest, TrainResult, prepare, starting_weights, train_round
+from evalcam_cli.workflows.train import TrainRequest, prepare, train_round
+from evalcam_cli.workflows.training_run import TrainResult, starting_weights
 
 log = logging.getLogger("evalcam")
 

@@ -11,7 +11,8 @@ from evalcam_cli.workflows.checkpoints import WeightsRequest
 from evalcam_cli.workflows.evaluate import Demands, Evaluation, evaluate
 from evalcam_cli.workflows.gradcam import GradCamRequest, GradCamResultFiles, explain
 from evalcam_cli.workflows.predictions import EvaluateRequest
-from evalcam_cli.workflows.train import TrainRequest, TrainResult, train
+from evalcam_cli.workflows.train import TrainRequest, train
+from evalcam_cli.workflows.training_run import TrainResult
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from evalcam_cli.workflows.gradcam import GradCamRequest, explain
 from evalcam_cli.workflows.predict import predict
 from evalcam_cli.workflows.predictions import EvaluateRequest
 from evalcam_cli.workflows.split import make_split
-from evalcam_cli.workflows.train import BEST, LAST, TrainRequest, train
+from evalcam_cli.workflows.train import TrainRequest, train
+from evalcam_cli.workflows.training_run import BEST, LAST
 from tests.conftest import REPOSITORY, TINY, read_rows
 
 

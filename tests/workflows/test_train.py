@@ -16,7 +16,8 @@ from evalcam_cli.models.architectures import build_model
 from evalcam_cli.models.checkpoint import load_checkpoint
 from evalcam_cli.training.history import read_history
 from evalcam_cli.workflows.cross_validation import train_all_folds
-from evalcam_cli.workflows.train import BEST, LAST, TrainRequest, TrainResult, train
+from evalcam_cli.workflows.train import TrainRequest, train
+from evalcam_cli.workflows.training_run import BEST, LAST, TrainResult
 from tests.conftest import TINY, draw_classes
 
 
