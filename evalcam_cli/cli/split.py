@@ -16,6 +16,9 @@ def split(
     out: Annotated[Path, typer.Option("-o", "--out", help="The split file to write.")] = Path("split.csv"),
     ratios: Annotated[str | None, typer.Option(metavar="TRAIN,VAL,TEST", help="Shares; default 0.7,0.15,0.15.")] = None,
     folds: Annotated[int | None, typer.Option(metavar="K", help="Make K cross-validation folds instead.")] = None,
+    repeats: Annotated[
+        int | None, typer.Option(metavar="R", help="Divide into folds R times, each time anew; default 1.")
+    ] = None,
     group_by: Annotated[
         str | None,
         typer.Option(metavar="COLUMN|REGEX", help="What images of one patient share; they never cross sets."),
@@ -42,6 +45,7 @@ def split(
         {
             "split.ratios": _numbers(ratios),
             "split.folds": folds,
+            "split.repeats": repeats,
             "split.group_by": group_by,
             "split.ungrouped": ungrouped,
             "split.leaks": options.leak_policy(drop_leaks, resplit, allow_leaks),
@@ -49,6 +53,8 @@ def split(
             "seed": seed,
         },
     )
+    if repeats is not None and settings.split.folds is None:
+        raise UsageError("--repeats is for cross-validation folds; add --folds K")
     import evalcam_cli.workflows.split as workflow  # noqa: PLC0415
 
     place = options.data_path(data, settings)
@@ -70,7 +76,7 @@ def split(
             {"split": str(out), "root": str(prepared.split.root), "classes": prepared.split.classes, "counts": counts}
         )
         return
-    _print_counts(counts)
+    _print_counts(counts, of_repeats=prepared.split.repeats > 1)
     write_out(shown(out))
 
 
@@ -83,9 +89,15 @@ def _numbers(text: str | None) -> list[float] | None:
         raise UsageError(f"--ratios takes three numbers such as 0.7,0.15,0.15, got {shown(text)!r}") from error
 
 
-def _print_counts(counts: dict[str, dict[str, int]]) -> None:
+def _print_counts(counts: dict[str, dict[str, int]], *, of_repeats: bool) -> None:
+    """A column per set or fold; a row for each where several divisions make many."""
     parts = list(counts)
     classes = list(counts[parts[0]]) if parts else []
+    if of_repeats:
+        lines = [[part, *[f"{counts[part][label]:,}" for label in classes]] for part in parts]
+        sums = [f"{sum(counts[part].values()):,}" for part in parts]
+        write_table(["", *classes, "all"], [[*line, total] for line, total in zip(lines, sums, strict=True)])
+        return
     rows: list[list[object]] = [[label, *[f"{counts[part][label]:,}" for part in parts]] for label in classes]
     rows.append(["all", *[f"{sum(counts[part].values()):,}" for part in parts]])
     write_table(["class", *parts], rows)

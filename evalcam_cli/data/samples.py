@@ -36,6 +36,12 @@ class Sample:
     """Of the file's bytes, hexadecimal."""
     extra: tuple[str, ...] = ()
     """The manifest's further columns, in the order of `Split.extra_columns`."""
+    more_folds: tuple[int, ...] = ()
+    """The same as `fold` in the second and each further division; empty when there is one, or no fold."""
+
+    def fold_in(self, repeat: int) -> int | None:
+        """The fold in one of the divisions, counted from 0."""
+        return self.fold if repeat == 0 or self.fold is None else self.more_folds[repeat - 1]
 
     def at(self, path: str) -> "Sample":
         """The same image under the path as spelled on disk."""
@@ -56,26 +62,41 @@ class Split:
     ratios: tuple[float, float, float] | None = None
     """Of train, val and test; None when DATA came divided or folds were asked for."""
     folds: int | None = None
+    """Folds of each division."""
+    repeats: int = 1
+    """Divisions into folds, each made anew."""
     extra_columns: tuple[str, ...] = ()
     left_out: tuple[tuple[str, str], ...] = field(default=())
     """(path, reason) of images that are in DATA and not in the split: unreadable, leak, symbolic link."""
     source: str = "folder"
     """The form of DATA: `folder`, `divided` or the manifest's file name."""
 
+    @property
+    def rounds(self) -> int:
+        """Rounds of the cross-validation: round repeat * folds + fold tests that fold of that division."""
+        return self.repeats * (self.folds or 0)
+
     def subset(self, name: str) -> tuple[Sample, ...]:
         """The images of one set, in order."""
         return tuple(sample for sample in self.samples if sample.set == name)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Images per set (or `fold 0`, …) and class, sets in their natural order, every class named."""
-        table = Counter((self._part(sample), sample.label) for sample in self.samples)
-        parts = [*SETS, *(f"fold {fold}" for fold in range(self.folds or 0))]
+        """Images per set (or `fold 0`, … by round) and class, sets in their natural order, every class named."""
+        table = Counter((part, sample.label) for sample in self.samples for part in self._parts(sample))
+        parts = [*SETS, *(f"fold {number}" for number in range(self.rounds))]
         present = [part for part in parts if any(table[part, label] for label in self.classes)]
         return {part: {label: table[part, label] for label in self.classes} for part in present}
 
-    @staticmethod
-    def _part(sample: Sample) -> str:
-        return sample.set if sample.fold is None or sample.set else f"fold {sample.fold}"
+    def _parts(self, sample: Sample) -> list[str]:
+        if sample.fold is None or sample.set:
+            return [sample.set]
+        return [f"fold {number}" for number in self.test_rounds(sample)]
+
+    def test_rounds(self, sample: Sample) -> list[int]:
+        """The rounds in which the image is a test image, one of each division; none for a fixed test image."""
+        if sample.fold is None or self.folds is None:
+            return []
+        return [self.folds * repeat + fold for repeat, fold in enumerate((sample.fold, *sample.more_folds))]
 
 
 def sorted_classes(samples: Sequence[Sample]) -> tuple[str, ...]:

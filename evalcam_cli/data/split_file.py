@@ -1,7 +1,9 @@
 """`split.csv` and `split.json`: a division that can be read, edited and carried to another machine."""
 
 import hashlib
+import itertools
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,8 @@ from evalcam_cli.text import csv_text, did_you_mean, shown
 COLUMNS = ("path", "label", "set", "group", "fold", "sha256")
 SCHEMA_VERSION = 1
 MAX_FOLDS = 100
+MAX_REPEATS = 100
+_REPEAT_COLUMN = re.compile(r"fold_[1-9][0-9]*")
 
 
 def split_bytes(split: Split) -> tuple[bytes, bytes]:
@@ -36,6 +40,16 @@ def json_path(csv_path: Path) -> Path:
     return csv_path.with_suffix(".json")
 
 
+def repeat_columns(repeats: int) -> tuple[str, ...]:
+    """The columns of the second and each further division into folds: `fold_1`, `fold_2`, …"""
+    return tuple(f"fold_{repeat}" for repeat in range(1, repeats))
+
+
+def is_repeat_column(name: str) -> bool:
+    """Whether a column is called as one of a further division is, so that a manifest's would be taken for it."""
+    return _REPEAT_COLUMN.fullmatch(name) is not None
+
+
 def fingerprint(samples: Sequence[Sample]) -> str:
     """SHA-256, hexadecimal, of the split's CSV with its paths in NFC: the same on every machine.
 
@@ -48,10 +62,15 @@ def fingerprint(samples: Sequence[Sample]) -> str:
 
 def _csv(samples: Sequence[Sample], extra_columns: Sequence[str]) -> bytes:
     ordered = sorted(samples, key=lambda sample: (nfc(sample.path), sample.path))
+    more = max((len(sample.more_folds) for sample in samples), default=0)
     return csv_bytes(
-        (*COLUMNS, *extra_columns),
+        (*COLUMNS, *repeat_columns(1 + more), *extra_columns),
         (
-            (sample.path, sample.label, sample.set, sample.group, sample.fold, sample.sha256, *sample.extra)
+            (
+                *(sample.path, sample.label, sample.set, sample.group, sample.fold, sample.sha256),
+                *(sample.more_folds or (None,) * more),
+                *sample.extra,
+            )
             for sample in ordered
         ),
     )
@@ -66,6 +85,7 @@ def _json(split: Split) -> bytes:
         "seed": split.seed,
         "ratios": None if split.ratios is None else list(split.ratios),
         "folds": split.folds,
+        **({"repeats": split.repeats} if split.repeats > 1 else {}),
         "counts": split.counts(),
         "fingerprint": fingerprint(split.samples),
         "left_out": [{"path": path, "reason": reason} for path, reason in split.left_out],
@@ -91,11 +111,12 @@ def read_split(path: Path, *, root: Path | None = None) -> tuple[Split, bool]:
     table = _unguarded(read_table(path, COLUMNS[:3], errors="surrogateescape"))
     facts = _facts(path)
     root = _root(path, facts, root)
-    extra_columns = tuple(name for name in table.columns if name not in COLUMNS)
-    samples = tuple(sorted(_samples(table, extra_columns), key=lambda sample: (nfc(sample.path), sample.path)))
+    more = _repeat_columns_of(table, facts)
+    extra_columns = tuple(name for name in table.columns if name not in (*COLUMNS, *more))
+    samples = tuple(sorted(_samples(table, more, extra_columns), key=lambda sample: (nfc(sample.path), sample.path)))
     if not samples:
         raise DataError(f"{table.place} lists no images")
-    folds = _folds(table, samples, facts)
+    folds = _folds(table, samples, facts, more)
     edited = facts.get("fingerprint") != fingerprint(samples)
     recorded = tuple(facts.get("classes", ()))
     split = Split(
@@ -105,11 +126,32 @@ def read_split(path: Path, *, root: Path | None = None) -> tuple[Split, bool]:
         seed=facts.get("seed", 0),
         ratios=None if facts.get("ratios") is None else tuple(facts["ratios"]),
         folds=folds,
+        repeats=1 + len(more),
         extra_columns=extra_columns,
         left_out=tuple((entry["path"], entry["reason"]) for entry in facts.get("left_out", ())),
         source=facts.get("source", path.name),
     )
     return split, edited
+
+
+def _repeat_columns_of(table: Table, facts: dict[str, Any]) -> tuple[str, ...]:
+    """The columns that hold further divisions, as recorded; where nothing is, those whose names say so.
+
+    Raises:
+        DataError: One is not there.
+    """
+    if facts:
+        wanted = repeat_columns(facts.get("repeats", 1))
+    elif any(table.column("fold")):
+        wanted = tuple(itertools.takewhile(table.columns.__contains__, repeat_columns(MAX_REPEATS)))
+    else:
+        wanted = ()
+    missing = [name for name in wanted if name not in table.columns]
+    if missing:
+        raise DataError(
+            f"{table.place} was divided {1 + len(wanted)} times and has no column {missing[0]!r}; bring it back"
+        )
+    return wanted
 
 
 def recorded_classes(path: Path) -> tuple[str, ...]:
@@ -163,6 +205,7 @@ def _is_sound(facts: Any) -> bool:
     if not isinstance(facts, dict) or facts.get("schema_version") != SCHEMA_VERSION:
         return False
     ratios, folds, left_out = facts.get("ratios"), facts.get("folds"), facts.get("left_out")
+    repeats = facts.get("repeats", 1)
     return (
         all(isinstance(facts.get(key), str) for key in ("root", "source", "fingerprint"))
         and "\0" not in facts["root"]
@@ -174,6 +217,8 @@ def _is_sound(facts: Any) -> bool:
             or (isinstance(ratios, list) and [type(ratio) in (int, float) for ratio in ratios] == [True] * 3)
         )
         and (folds is None or (type(folds) is int and 2 <= folds <= MAX_FOLDS))
+        and type(repeats) is int
+        and 1 <= repeats <= (1 if folds is None else MAX_REPEATS)
         and isinstance(left_out, list)
         and all(
             isinstance(entry, dict) and isinstance(entry.get("path"), str) and isinstance(entry.get("reason"), str)
@@ -182,8 +227,9 @@ def _is_sound(facts: Any) -> bool:
     )
 
 
-def _samples(table: Table, extra_columns: Sequence[str]) -> Iterator[Sample]:
+def _samples(table: Table, more: Sequence[str], extra_columns: Sequence[str]) -> Iterator[Sample]:
     extras = [table.columns.index(name) for name in extra_columns]
+    repeats = [table.columns.index(name) for name in more]
     columns = zip(*(table.column(name) for name in COLUMNS), strict=True)
     first: dict[str, tuple[int, str]] = {}
     for (number, cells), (path, label, set_name, group, fold, sha256) in zip(table.rows, columns, strict=True):
@@ -202,7 +248,20 @@ def _samples(table: Table, extra_columns: Sequence[str]) -> Iterator[Sample]:
             hint = did_you_mean(set_name.strip().lower(), SETS) or "; expected train, val or test"
             raise table.fault(number, f"unknown set {shown(set_name)[:80]!r}{hint}")
         extra = tuple(cells[index] for index in extras)
-        yield Sample(tidy, label, set_name, group, _fold(table, number, fold), sha256.lower(), extra)
+        yield Sample(
+            tidy, label, set_name, group, _fold(table, number, fold), sha256.lower(), extra,
+            _more_folds(table, number, fold, [cells[index] for index in repeats]),
+        )  # fmt: skip
+
+
+def _more_folds(table: Table, number: int, first: str, cells: Sequence[str]) -> tuple[int, ...]:
+    """The folds in the further divisions: one in each for a row that has one in the first, else none."""
+    found = [_fold(table, number, cell) for cell in cells]
+    for repeat, fold in enumerate(found, 1):
+        if (fold is None) != (not first):
+            lacking, given = (f"fold_{repeat}", "fold") if fold is None else ("fold", f"fold_{repeat}")
+            raise table.fault(number, f"{given} is given and {lacking} is not; an image is in a fold of each division")
+    return tuple(fold for fold in found if fold is not None)
 
 
 def _fold(table: Table, number: int, cell: str) -> int | None:
@@ -213,21 +272,26 @@ def _fold(table: Table, number: int, cell: str) -> int | None:
     return int(cell)
 
 
-def _folds(table: Table, samples: Sequence[Sample], facts: dict[str, Any]) -> int | None:
+def _folds(table: Table, samples: Sequence[Sample], facts: dict[str, Any], more: Sequence[str]) -> int | None:
     """The number of folds; None for a hold-out split."""
     numbers = [number for number, _ in table.rows]
-    used = {sample.fold for sample in samples if sample.fold is not None}
-    folds: int | None = facts.get("folds") or (max(used) + 1 if used else None)
+    used = [{sample.fold_in(repeat) for sample in samples} - {None} for repeat in range(1 + len(more))]
+    highest = max((one for found in used for one in found if one is not None), default=None)
+    folds: int | None = facts.get("folds") or (None if highest is None else highest + 1)
+    for column in ("fold", *more):
+        for number, fold in zip(numbers, table.column(column), strict=True):
+            if fold and folds is not None and int(fold) >= folds:
+                raise table.fault(number, f"{column} {fold} of a split into {folds} folds (0 to {folds - 1})")
     for number, fold, set_name in zip(numbers, table.column("fold"), table.column("set"), strict=True):
-        if fold and folds is not None and int(fold) >= folds:
-            raise table.fault(number, f"fold {fold} of a split into {folds} folds (0 to {folds - 1})")
         if not fold and not set_name:
             raise table.fault(number, "neither set nor fold is given")
         if folds is not None and not fold and set_name in ("train", "val"):
             raise table.fault(number, f"the set is {set_name}, but the split has folds and this row none")
-    if folds is not None and used != set(range(folds)):
-        empty = sorted(set(range(folds)) - used)
-        raise DataError(f"{table.place} has no images in fold {', '.join(map(str, empty))} of {folds}")
+    for column, found in zip(("fold", *more), used, strict=True):
+        empty = sorted(set(range(folds or 0)) - found)
+        if empty:
+            where = "" if column == "fold" else f" of the column {column}"
+            raise DataError(f"{table.place} has no images in fold {', '.join(map(str, empty))} of {folds}{where}")
     return folds
 
 

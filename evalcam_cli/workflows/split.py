@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from evalcam_cli.config import RunConfig
@@ -14,7 +15,15 @@ from evalcam_cli.data.leakage import GROUP, Leak, find_crossings, find_leaks
 from evalcam_cli.data.listing import Listing, list_samples
 from evalcam_cli.data.manifest import read_manifest
 from evalcam_cli.data.samples import SETS, Sample, Split, sorted_classes
-from evalcam_cli.data.split_file import is_split_file, json_path, located, read_split, recorded_classes, write_split
+from evalcam_cli.data.split_file import (
+    is_repeat_column,
+    is_split_file,
+    json_path,
+    located,
+    read_split,
+    recorded_classes,
+    write_split,
+)
 from evalcam_cli.data.splitting import assign, units
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.files import refuse_inside
@@ -61,6 +70,8 @@ def make_split(
         DataError: DATA leaks, is unreadable or cannot be divided so.
     """
     notes = Notes()
+    if config.split.repeats > 1 and config.split.folds is None:
+        raise UsageError("split.repeats is for cross-validation folds; add --folds K (config split.folds)")
     listing = list_samples(data)
     refuse_inside(report_beside, [listing.root])
     given = listing.divided and config.split.leaks != "resplit"
@@ -70,6 +81,7 @@ def make_split(
         raise UsageError(
             f"{shown(data.absolute())} comes divided, so ratios have no effect; add --resplit to ignore its division"
         )
+    _refuse_repeat_columns(listing, config)
     for note in listing.notes:
         notes.warn(note)
     grouped = with_groups(listing, config.split.group_by, config.split.ungrouped)
@@ -85,12 +97,22 @@ def make_split(
         seed=config.seed,
         ratios=None if given or config.split.folds else config.split.ratios,
         folds=config.split.folds,
+        repeats=config.split.repeats,
         extra_columns=listing.extra_columns,
         left_out=listing.left_out + images.left_out,
         source=listing.source,
     )
     _warn_of_absent(split, notes)
     return PreparedSplit(split, images.identities, tuple(notes))
+
+
+def _refuse_repeat_columns(listing: Listing, config: RunConfig) -> None:
+    taken = [name for name in listing.extra_columns if is_repeat_column(name)]
+    if config.split.folds is not None and taken:
+        raise DataError(
+            f"{shown(listing.source)} has the column {listed(map(repr, taken))}, which in a split file is a further "
+            "division into folds;\nrename it"
+        )
 
 
 def _pooled(listing: Listing, given: bool, config: RunConfig) -> tuple[Sample, ...]:
@@ -109,8 +131,16 @@ def _divide(images: Images, given: bool, config: RunConfig, notes: Notes) -> tup
         free = [sample for sample in samples if sample.set != "test"]
         if fixed:
             notes.say(f"{counted(len(fixed), 'image')} stay the test set of every fold, as DATA comes divided")
-        chosen = assign(free, units(free, identities), [1] * folds, seed=config.seed, parts="folds")
-        in_folds = [replace(sample, set="", fold=fold) for sample, fold in zip(free, chosen, strict=True)]
+        together = units(free, identities)
+        seeds: list[int | str] = [
+            config.seed,
+            *(f"{config.seed}/repeat {repeat}" for repeat in range(1, config.split.repeats)),
+        ]
+        divisions = [assign(free, together, [1] * folds, seed=seed, parts="folds") for seed in seeds]
+        in_folds = [
+            replace(sample, set="", fold=first, more_folds=tuple(more))
+            for sample, first, *more in zip(free, *divisions, strict=True)
+        ]
         return _in_order(samples, in_folds + fixed)
     if not given:
         ratios = config.split.ratios
@@ -147,45 +177,45 @@ def _warn_of_absent(split: Split, notes: Notes) -> None:
             notes.warn(f"the {part} set has no images of {listed(absent, 5)}")
 
 
-def fold_round(split: Split, fold: int, identities: Mapping[str, Identity] | None, seed: int) -> Split:
-    """The split of one cross-validation round: the fold is `test`, 15 % of the others `val`, the rest `train`.
+def fold_round(split: Split, number: int, identities: Mapping[str, Identity] | None, seed: int) -> Split:
+    """The split of one cross-validation round: its fold is `test`, 15 % of the others `val`, the rest `train`.
 
     Images of a fixed test set stay out of the round, untouched for a last evaluation.
 
     Args:
         split: With folds.
-        fold: Which, from 0.
+        number: Of the round, from 0: repeat * folds + fold.
         identities: To keep copies together; without them equal bytes are recognised by sha256 only.
-        seed: Of the draw of validation images, together with the fold.
+        seed: Of the draw of validation images, together with the number.
 
     Raises:
-        UsageError: The split has no such fold.
+        UsageError: The split has no such round.
     """
     if split.folds is None:
         raise UsageError("the split has no folds; make one with `evalcam split DATA --folds K`")
-    if not 0 <= fold < split.folds:
-        raise UsageError(f"there is no fold {fold}; the split has the folds 0 to {split.folds - 1}")
+    if not 0 <= number < split.rounds:
+        repeated = "" if split.repeats == 1 else f" ({split.repeats} divisions into {split.folds} folds)"
+        raise UsageError(f"there is no fold {number}; the split has the folds 0 to {split.rounds - 1}{repeated}")
     fixed = [sample for sample in split.samples if sample.fold is None]
     if fixed:
-        _log.info("%s of the fixed test set stay out of fold %d", counted(len(fixed), "image"), fold)
-    test = [replace(sample, set="test") for sample in split.samples if sample.fold == fold]
-    others = [sample for sample in split.samples if sample.fold not in (fold, None)]
-    drawn = with_validation(others, identities, f"{seed}/fold {fold}")
+        _log.info("%s of the fixed test set stay out of fold %d", counted(len(fixed), "image"), number)
+    repeat, fold = divmod(number, split.folds)
+    test = [replace(sample, set="test") for sample in split.samples if sample.fold_in(repeat) == fold]
+    others = [sample for sample in split.samples if sample.fold_in(repeat) not in (fold, None)]
+    drawn = with_validation(others, identities, f"{seed}/fold {number}")
     order = [sample for sample in split.samples if sample.fold is not None]
     return replace(split, samples=_in_order(order, test + drawn))
 
 
-def chosen_round(prepared: PreparedSplit, fold: int, seed: int) -> PreparedSplit:
+def chosen_round(prepared: PreparedSplit, number: int, seed: int) -> PreparedSplit:
     """One cross-validation round of a split that has been checked.
 
     Raises:
-        UsageError: The split has no such fold.
+        UsageError: The split has no such round.
     """
-    folds = prepared.split.folds
-    if folds is None or not 0 <= fold < folds:
-        there = f"the split has folds 0 to {folds - 1}" if folds else "the split has no folds; make some with --folds K"
-        raise UsageError(f"--fold {fold}: {there}")
-    return replace(prepared, split=fold_round(prepared.split, fold, prepared.identities, seed))
+    if prepared.split.folds is None:
+        raise UsageError(f"--fold {number}: the split has no folds; make some with --folds K")
+    return replace(prepared, split=fold_round(prepared.split, number, prepared.identities, seed))
 
 
 def write_split_file(prepared: PreparedSplit, out: Path, *, overwrite: bool = False) -> None:
@@ -260,7 +290,9 @@ def load_split(
     changed = [s.path for s in images.samples if recorded_hashes[s.path] not in ("", s.sha256)]
     _refuse_lost(changed, len(split.samples), "have changed since the split was made", split.root)
     if edited:
-        images = settle_leaks(images, config, find_crossings if split.folds else find_leaks, report_beside, notes)
+        images = settle_leaks(
+            images, config, partial(_crossings, split) if split.folds else find_leaks, report_beside, notes
+        )
     split = replace(split, samples=images.samples, left_out=split.left_out + images.left_out)
     return PreparedSplit(split, images.identities, tuple(notes))
 
@@ -302,7 +334,7 @@ def check_split(path: Path, *, data: Path | None, config: RunConfig, progress: P
     identities, unreadable = identify(split.root, paths, max_pixels=config.data.max_pixels, progress=progress)
     hashes = hash_files(split.root, list(unreadable)) | {path: same.sha256 for path, same in identities.items()}
     changed = [sample.path for sample in found if sample.sha256 and hashes.get(sample.path) != sample.sha256]
-    crossings = find_crossings(found, identities)
+    crossings = _crossings(split, found, identities)
     return SplitCheck(
         missing=tuple(missing),
         changed=tuple(changed),
@@ -310,6 +342,20 @@ def check_split(path: Path, *, data: Path | None, config: RunConfig, progress: P
         crossing_groups=tuple(_pair(leak) for leak in crossings if leak.kind == GROUP),
         crossing_copies=tuple(_pair(leak) for leak in crossings if leak.kind != GROUP),
     )
+
+
+def _crossings(split: Split, samples: Sequence[Sample], identities: Mapping[str, Identity]) -> tuple[Leak, ...]:
+    """What `find_crossings` finds in each division into folds; a fold of a further division by its round's number."""
+    found: dict[tuple[object, ...], Leak] = {}
+    for repeat in range(split.repeats):
+        begin = repeat * (split.folds or 0)
+        divided = [
+            sample if sample.fold is None else replace(sample, fold=begin + (sample.fold_in(repeat) or 0))
+            for sample in samples
+        ]
+        for leak in find_crossings(divided, identities):
+            found.setdefault((leak.path, leak.kind, leak.set, leak.other_set), leak)
+    return tuple(found.values())
 
 
 def _pair(leak: Leak) -> str:

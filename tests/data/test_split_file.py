@@ -284,3 +284,108 @@ def test_own_files_are_told_from_a_strangers(tmp_path: Path) -> None:
     assert not is_split_file(tmp_path / "other.csv")
     assert not is_split_file(tmp_path / "other.json")
     assert not is_split_file(tmp_path / "none.csv")
+
+
+# ---- repeats
+
+
+def repeated(root: Path) -> Split:
+    samples = tuple(
+        Sample(f"{label}/{index}.png", label, fold=index % 2, sha256="0" * 64, more_folds=(index // 2 % 2,))
+        for label in ("cat", "dog")
+        for index in range(4)
+    )
+    return Split(root, samples, ("cat", "dog"), folds=2, repeats=2)
+
+
+def test_each_further_division_is_a_column(tmp_path: Path) -> None:
+    table, facts = split_bytes(repeated(tmp_path))
+
+    lines = table.decode().splitlines()
+    assert lines[0] == "path,label,set,group,fold,sha256,fold_1"
+    assert [line.split(",")[4::2] for line in lines[1:5]] == [["0", "0"], ["1", "0"], ["0", "1"], ["1", "1"]]
+    assert json.loads(facts)["repeats"] == 2
+    assert json.loads(facts)["fingerprint"] == hashlib.sha256(table).hexdigest()
+
+
+def test_a_repeated_split_reads_back(tmp_path: Path) -> None:
+    split = repeated(tmp_path)
+
+    assert read_split(written(tmp_path, split)) == (split, False)
+
+
+def test_a_single_division_says_nothing_of_repeats(tmp_path: Path) -> None:
+    once = replace(repeated(tmp_path), repeats=1)
+    once = replace(once, samples=tuple(replace(sample, more_folds=()) for sample in once.samples))
+
+    table, facts = split_bytes(once)
+
+    assert table.startswith(b"path,label,set,group,fold,sha256\n")
+    assert "repeats" not in json.loads(facts)
+
+
+def test_fixed_test_images_are_in_no_division(tmp_path: Path) -> None:
+    split = repeated(tmp_path)
+    split = replace(split, samples=(*split.samples, Sample("test/0.png", "dog", "test")))
+
+    back, _ = read_split(written(tmp_path, split))
+
+    assert back.samples[-1].more_folds == ()
+    assert back == split
+
+
+def test_moving_an_image_in_a_further_division_is_an_edit(tmp_path: Path) -> None:
+    path = edit(
+        written(tmp_path, repeated(tmp_path)), f"cat/0.png,cat,,,0,{'0' * 64},0", f"cat/0.png,cat,,,0,{'0' * 64},1"
+    )
+
+    _, edited = read_split(path)
+
+    assert edited
+
+
+def test_without_the_json_file_the_names_of_the_columns_tell_the_divisions(tmp_path: Path) -> None:
+    path = written(tmp_path, repeated(tmp_path))
+    json_path(path).unlink()
+
+    split, _ = read_split(path, root=tmp_path)
+
+    assert (split.folds, split.repeats, split.extra_columns) == (2, 2, ())
+
+
+def test_a_column_that_is_recorded_as_no_division_stays_a_further_column(tmp_path: Path) -> None:
+    split = hold_out(tmp_path)
+    split = replace(
+        split, extra_columns=("fold_1",), samples=tuple(replace(sample, extra=("left",)) for sample in split.samples)
+    )
+
+    assert read_split(written(tmp_path, split)) == (split, False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (",fold_1", ",note", "divided 2 times and has no column 'fold_1'"),
+        ("0.png,cat,,,0,", "0.png,cat,test,,,", "fold_1 is given and fold is not"),
+        (f"{'0' * 64},0\n", f"{'0' * 64},\n", "fold is given and fold_1 is not"),
+        (f"{'0' * 64},0\n", f"{'0' * 64},2\n", "fold_1 2 of a split into 2 folds"),
+        (f"{'0' * 64},0\n", f"{'0' * 64},left\n", "'left' is no fold"),
+    ],
+)
+def test_a_damaged_division_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert said in fails(edit(written(tmp_path, repeated(tmp_path)), old, new))
+
+
+def test_every_fold_of_every_division_needs_images(tmp_path: Path) -> None:
+    path = written(tmp_path, repeated(tmp_path))
+    path.write_text(
+        "\n".join(
+            line.removesuffix(",1") + (",0" if line.endswith(",1") else "") for line in path.read_text().splitlines()
+        )
+    )
+
+    assert "no images in fold 1 of 2 of the column fold_1" in fails(path)
+
+
+def test_counts_name_the_rounds_of_all_divisions(tmp_path: Path) -> None:
+    assert repeated(tmp_path).counts() == {f"fold {number}": {"cat": 2, "dog": 2} for number in range(4)}

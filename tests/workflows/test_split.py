@@ -412,6 +412,111 @@ def test_a_fold_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
         fold_round(replace(made.split, folds=None), 0, None, 0)
 
 
+# ---- repeats
+
+
+def grouped_table(folder: Path, seed: int) -> Path:
+    """A manifest of some 40 images in groups of 1 to 4, with a copy of another group's image."""
+    draw = np.random.default_rng(seed)
+    rows = ["path,label,patient"]
+    group, number = 0, 0
+    while number < 40:
+        label = ("cat", "dog")[int(draw.integers(2))]
+        for _ in range(int(draw.integers(1, 5))):
+            image(folder / f"{number}.png", 1000 * seed + (0 if number == 7 else number))
+            rows.append(f"{number}.png,{'cat' if number in (0, 7) else label},p{group}")
+            number += 1
+        group += 1
+    (folder / "images.csv").write_text("\n".join(rows) + "\n")
+    return folder / "images.csv"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_no_group_and_no_copy_crosses_within_any_division(tmp_path: Path, seed: int) -> None:
+    made = prepared(
+        grouped_table(tmp_path / "data", seed),
+        tmp_path,
+        split_folds=3,
+        split_repeats=3,
+        split_group_by="patient",
+        seed=seed,
+    )
+
+    for repeat in range(3):
+        home = {sample.group: sample.fold_in(repeat) for sample in made.split.samples}
+        assert all(sample.fold_in(repeat) == home[sample.group] for sample in made.split.samples)
+        folds = {sample.path: sample.fold_in(repeat) for sample in made.split.samples}
+        assert folds["0.png"] == folds["7.png"]
+    for number in range(9):
+        one = fold_round(made.split, number, made.identities, seed)
+        sets = {sample.group: sample.set for sample in one.samples}
+        assert all(sample.set == sets[sample.group] for sample in one.samples)
+        assert len({sample.set for sample in one.samples if sample.path in ("0.png", "7.png")}) == 1
+
+
+def test_every_division_is_stratified_and_another_one(tmp_path: Path) -> None:
+    made = prepared(classes(tmp_path / "data", count=12), tmp_path, split_folds=3, split_repeats=4)
+
+    assert made.split.counts() == {f"fold {number}": {"cat": 4, "dog": 4} for number in range(12)}
+    divisions = {tuple(sample.fold_in(repeat) for sample in made.split.samples) for repeat in range(4)}
+    assert len(divisions) == 4
+
+
+def test_the_first_division_is_that_of_a_split_without_repeats(tmp_path: Path) -> None:
+    data = classes(tmp_path / "data", count=12)
+
+    once = prepared(data, tmp_path, split_folds=3).split
+    twice = prepared(data, tmp_path, split_folds=3, split_repeats=2).split
+
+    assert [sample.fold for sample in once.samples] == [sample.fold for sample in twice.samples]
+
+
+def test_the_rounds_of_each_division_test_every_image_once(tmp_path: Path) -> None:
+    made = prepared(classes(tmp_path / "data", count=12), tmp_path, split_folds=3, split_repeats=2)
+
+    for repeat in range(2):
+        rounds = [fold_round(made.split, 3 * repeat + fold, made.identities, 0) for fold in range(3)]
+        tested = Counter(sample.path for one in rounds for sample in one.subset("test"))
+        assert set(tested.values()) == {1}
+        assert len(tested) == 24
+    with pytest.raises(UsageError, match=r"0 to 5 \(2 divisions into 3 folds\)"):
+        fold_round(made.split, 6, None, 0)
+
+
+def test_repeats_without_folds_are_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="add --folds"):
+        prepared(classes(tmp_path / "data"), tmp_path, split_repeats=2)
+
+
+def test_a_manifest_with_a_column_of_a_division_is_refused(tmp_path: Path) -> None:
+    classes(tmp_path / "data", count=4)
+    rows = [f"{label}/{index}.png,{label},1" for label in ("cat", "dog") for index in range(4)]
+    manifest = tmp_path / "data" / "images.csv"
+    manifest.write_text("\n".join(["path,label,fold_2", *rows]) + "\n")
+
+    with pytest.raises(DataError, match="column 'fold_2', which in a split file"):
+        prepared(manifest, tmp_path, split_folds=2)
+    assert prepared(manifest, tmp_path).split.extra_columns == ("fold_2",)
+
+
+def test_a_check_finds_what_crosses_in_a_further_division(tmp_path: Path) -> None:
+    data = classes(tmp_path / "data", count=6)
+    (data / "cat/twin.png").write_bytes((data / "cat/0.png").read_bytes())
+    made = prepared(data, tmp_path, split_folds=2, split_repeats=2)
+    samples = tuple(
+        replace(sample, more_folds=(1 - sample.more_folds[0],)) if sample.path == "cat/twin.png" else sample
+        for sample in made.split.samples
+    )
+    edited = replace(made, split=replace(made.split, samples=samples))
+    write_split_file(edited, tmp_path / "split.csv")
+
+    found = check_split(tmp_path / "split.csv", data=None, config=settings())
+
+    (crossing,) = found.crossing_copies
+    assert "twin.png (fold " in crossing
+    assert {int(word[0]) for word in crossing.split("fold ")[1:]} == {2, 3}
+
+
 # ---- reading back
 
 
