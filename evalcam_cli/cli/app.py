@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from evalcam_cli import __version__
-from evalcam_cli.cli import audit, calibrate, compare, evaluate, gradcam, predict, run, split, train
+from evalcam_cli.cli import audit, calibrate, compare, evaluate, gradcam, predict, run, split, train, tune
 from evalcam_cli.errors import EvalcamError, MachineError, UsageError
 from evalcam_cli.text import shown
 
@@ -126,6 +126,7 @@ app.command("run", short_help="All four in one go, from one config.")(run.run)
 app.command("compare", short_help="Compare classifiers on the same images.")(compare.compare)
 app.command("calibrate", short_help="Choose a threshold and a temperature on validation images.")(calibrate.calibrate)
 app.command("audit", short_help="Find copies that stand in two sets.")(audit.audit)
+app.command("tune", short_help="Search for the settings that validate best.")(tune.tune)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -1,0 +1,71 @@
+"""Further processes on this machine that take part in a search."""
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from evalcam_cli.workflows.presence import PARENT_VARIABLE
+
+log = logging.getLogger("evalcam")
+
+
+@contextlib.contextmanager
+def helpers(out: Path, data: Path | None, jobs: int, device: str) -> Iterator[None]:
+    """All but one of so many processes, working on the search in `out` for the time of the block.
+
+    The cores are shared out among them. They end with the block, and with this process if it is killed.
+    """
+    if jobs == 1:
+        yield
+        return
+    import torch  # noqa: PLC0415
+
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    before = torch.get_num_threads()
+    environment = {"OMP_NUM_THREADS": str(threads)} | os.environ | {PARENT_VARIABLE: str(os.getpid())}
+    command = [sys.executable, "-m", "evalcam_cli", "tune", str(out / "config.yaml")]
+    command += [] if data is None else [str(data)]
+    command += ["--out", str(out), "--device", device, "--join", "--quiet"]
+    torch.set_num_threads(min(threads, before))
+    try:
+        with contextlib.ExitStack() as stack:
+            started = [_Helper(stack, command, environment) for _ in range(jobs - 1)]
+            yield
+            for helper in started:
+                helper.process.wait()  # all trials are finished
+                helper.complain()
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Helper:
+    """One of them, ended with the block whatever happens."""
+
+    def __init__(self, stack: contextlib.ExitStack, command: Sequence[str], environment: dict[str, str]) -> None:
+        self.said: IO[Any] = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        self.process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.said
+        )
+        stack.callback(self._end)
+
+    def _end(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def complain(self) -> None:
+        """Pass on what a helper that ended badly has said."""
+        if self.process.returncode:
+            self.said.seek(0)
+            text = self.said.read().decode(errors="replace").strip()[-1000:]
+            log.warning("a helper ended with exit code %d: %s", self.process.returncode, text)
