@@ -115,6 +115,8 @@ class ModelConfig(_Section):
     """Keep everything up to and including this stage as it is (`stem`, `layer1` … `layer4`)."""
     thaw_every: int = Field(default=0, ge=0)
     """Free the last stage that is still frozen after every so many epochs, from the head down; 0 never does."""
+    freeze_batch_norm: bool = False
+    """Keep the statistics of batch norm as they are; its weights are trained. For small batches and given weights."""
     last_stride: Literal[1, 2] = 2
     """Stride of the last stage; 1 doubles the side of the maps that Grad-CAM sees, at more computation."""
 

@@ -38,9 +38,7 @@ class Trainer:
         *, device: torch.device, workers: int,
     ) -> None:  # fmt: skip
         self.model, self.dataset, self.device, self.world = model, dataset, device, world()
-        self.config, self.freeze, self.thaw_every, self.seed = (
-            config.train, config.model.freeze, config.model.thaw_every, config.seed,
-        )  # fmt: skip
+        self.config, self.stages, self.seed = config.train, config.model, config.seed
         self.targets = torch.tensor(targets)
         self.order = TrainingOrder(
             targets,
@@ -57,7 +55,9 @@ class Trainer:
                 f"{self.world.size} processes need at least {2 * self.world.size}"
             )
         self.loader: DataLoader[tuple[Tensor, int]] = make_loader(dataset, self.order, workers=workers, device=device)
-        never = [] if self.thaw_every else frozen_modules(model, self.freeze)
+        if self.world.size > 1:
+            _synchronise_batch_norm(model, device)
+        never = [] if self.stages.thaw_every else frozen_modules(model, self.stages.freeze)
         self.optimizer = make_optimizer(model, config.train, never=never)
         weights = class_weights(list(targets), class_count, config.train.class_weights)
         self.class_weights = None if weights is None else weights.to(device)
@@ -215,7 +215,7 @@ class Trainer:
 
     def _begin_epoch(self, epoch: int) -> None:
         """Training mode, and frozen what is frozen in this epoch."""
-        frozen = frozen_modules(self.model, still_frozen(self.freeze, self.thaw_every, epoch))
+        frozen = frozen_modules(self.model, still_frozen(self.stages.freeze, self.stages.thaw_every, epoch))
         if len(frozen) != len(self._frozen):
             self._network = None  # the engine must learn which parameters have gradients
         self._frozen = frozen
@@ -224,6 +224,9 @@ class Trainer:
         for module in frozen:
             module.requires_grad_(False)
             module.eval()  # frozen batch norm keeps its statistics too
+        if self.stages.freeze_batch_norm:
+            for module in batch_norms(self.model):
+                module.eval()
 
     def _prepared_network(self) -> Callable[[Tensor], Tensor]:
         """The model as it is called in training: compiled when asked for, within the engine when not alone."""
@@ -247,6 +250,22 @@ def _unsynchronised(network: object, *, wanted: bool) -> contextlib.AbstractCont
     if wanted and isinstance(inner, DistributedDataParallel):
         return inner.no_sync()
     return contextlib.nullcontext()
+
+
+def batch_norms(model: nn.Module) -> list[nn.Module]:
+    """The batch-norm layers of a model."""
+    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
+def _synchronise_batch_norm(model: nn.Module, device: torch.device) -> None:
+    """Let batch norm see the images of all processes, where torch can."""
+    if device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    elif world().first:
+        log.warning(
+            "on CPUs torch cannot synchronise batch norm: each of the %d processes normalises its own share of a batch",
+            world().size,
+        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -183,10 +183,10 @@ def test_what_the_cpu_cannot_do_is_refused(colours: Path, assignment: str, text:
 def test_the_plain_layout_makes_the_same_step_but_for_rounding(colours: Path) -> None:
     def first_step(layout: str) -> tuple[float, torch.Tensor]:
         trainer = trainer_of(colours, config(f"train.channels_last={layout}"))
-        trainer.train_epoch(TrainingState(), interrupted=lambda: True)
+        state = trainer.train_epoch(TrainingState(), interrupted=lambda: True)
         gradient = trainer.model.get_parameter("layer1.0.conv1.weight").grad
         assert gradient is not None
-        return trainer.train_epoch(TrainingState(), interrupted=lambda: True).loss_sum, gradient
+        return state.loss_sum, gradient
 
     (fast_loss, fast), (plain_loss, plain) = first_step("true"), first_step("false")
 
@@ -211,3 +211,13 @@ def test_left_in_the_middle_and_taken_up_the_epoch_has_the_same_steps(colours: P
     assert all(
         torch.equal(tensor, halves.model.state_dict()[name]) for name, tensor in whole.model.state_dict().items()
     )
+
+
+def test_frozen_batch_norm_keeps_its_statistics_and_trains_its_weights(colours: Path) -> None:
+    trainer = trainer_of(colours, config("model.freeze_batch_norm=true"))
+    before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+
+    after = weights_after(trainer)
+
+    assert torch.equal(after["layer2.0.bn1.running_mean"], before["layer2.0.bn1.running_mean"])
+    assert not torch.equal(after["layer2.0.bn1.weight"], before["layer2.0.bn1.weight"])
