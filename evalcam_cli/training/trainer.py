@@ -260,7 +260,7 @@ def batch_norms(model: nn.Module) -> list[nn.Module]:
 def _synchronise_batch_norm(model: nn.Module, device: torch.device) -> None:
     """Let batch norm see the images of all processes, where torch can."""
     if device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     elif world().first:
         log.warning(
             "on CPUs torch cannot synchronise batch norm: each of the %d processes normalises its own share of a batch",
