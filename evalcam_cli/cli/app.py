@@ -13,6 +13,15 @@ from typer.core import TyperGroup
 
 from evalcam_cli import __version__
 from evalcam_cli.cli import audit, calibrate, compare, evaluate, gradcam, predict, run, split, train, tune
+from evalcam_cli.cli.processes import (
+    hush,
+    ignore_further_signals,
+    leave_silently,
+    refuse_unshared,
+    several,
+    speaker,
+    speaks,
+)
 from evalcam_cli.errors import EvalcamError, MachineError, UsageError
 from evalcam_cli.text import shown
 
@@ -30,18 +39,20 @@ class _Border(TyperGroup):
         try:
             return super().invoke(ctx)
         except EvalcamError as error:
-            _stop(str(error), error.exit_code)
-        except KeyboardInterrupt:
-            _stop("interrupted; what was finished is kept (`--resume` continues a training)", 130)
-        except Terminated:
-            _stop("terminated; what was finished is kept (`--resume` continues a training)", 143)
+            _stop(error, str(error), error.exit_code)
+        except KeyboardInterrupt as error:
+            _stop(error, "interrupted; what was finished is kept (`--resume` continues a training)", 130)
+        except Terminated as error:
+            _stop(error, "terminated; what was finished is kept (`--resume` continues a training)", 143)
         except BrokenPipeError:
             _reader_gone()
         except Exception as error:
             known = _known_fault(error)
-            if known is None:
-                raise
-            _stop(str(known), known.exit_code)
+            if known is not None:
+                _stop(error, str(known), known.exit_code)
+            if not speaks(error):
+                leave_silently(getattr(error, "exit_code", 1))  # Typer's own have one
+            raise
 
 
 _MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -74,11 +85,14 @@ def _known_fault(error: Exception) -> EvalcamError | None:
     return None
 
 
-def _stop(message: str, code: int) -> NoReturn:
+def _stop(error: BaseException, message: str, code: int) -> NoReturn:
+    if not speaks(error):
+        leave_silently(code)
     if os.environ.get("EVALCAM_DEBUG") == "1":
         traceback.print_exc()
     kind = "" if code in (130, 143) else "error: "
-    lines = f"evalcam: {kind}{message}".splitlines()[:_MAX_LINES]
+    notes = getattr(error, "__notes__", ()) if isinstance(error, EvalcamError) else ()
+    lines = "\n".join([f"evalcam: {kind}{speaker()}{message}", *notes]).splitlines()[:_MAX_LINES]
     sys.stderr.write("\n".join(line[:1000] for line in lines) + "\n")
     raise SystemExit(code)
 
@@ -90,7 +104,13 @@ def _reader_gone() -> NoReturn:
 
 
 def _on_sigterm(signum: int, frame: FrameType | None) -> NoReturn:
+    ignore_further_signals()
     raise Terminated
+
+
+def _on_interrupt(signum: int, frame: FrameType | None) -> NoReturn:
+    ignore_further_signals()
+    raise KeyboardInterrupt
 
 
 app = typer.Typer(
@@ -112,9 +132,10 @@ def _show_version(value: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
 ) -> None:
-    pass
+    refuse_unshared(context.invoked_subcommand)
 
 
 app.command("split", short_help="Divide images honestly.")(split.split)
@@ -135,6 +156,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal still shows every name
     signal.signal(signal.SIGTERM, _on_sigterm)
+    if several():
+        hush()
+        signal.signal(signal.SIGINT, _on_interrupt)
     try:
         app(arguments)
         code = 0

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from evalcam_cli.text import shown
+from evalcam_cli.world import world
 
 
 def write_out(text: str) -> None:
@@ -132,10 +133,10 @@ def _new_bar() -> Any:
 
 @contextmanager
 def screen(*, quiet: bool) -> Iterator[Screen]:
-    """Notes of the `evalcam` logger and progress, for the time of one command."""
+    """Notes of the `evalcam` logger and progress, for the time of one command; of several processes the first's."""
     log = logging.getLogger("evalcam")
-    view = Screen(quiet=quiet)
-    handler = _Notes(view)
+    view = Screen(quiet=quiet or not world().first)
+    handler = _Notes(view) if world().first else logging.NullHandler()
     previous = log.level
     log.setLevel(logging.WARNING if quiet else logging.INFO)
     log.addHandler(handler)

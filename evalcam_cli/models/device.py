@@ -7,6 +7,8 @@ import torch
 
 from evalcam_cli.data.machine import processes_here, usable_cores
 from evalcam_cli.errors import MachineError
+from evalcam_cli.text import counted
+from evalcam_cli.world import world
 
 _MOST_BESIDE_CPU, _MOST_BESIDE_GPU = 4, 16
 _FEW, _FEW_FOR_NEW_PROCESSES = 64, 1000
@@ -14,10 +16,10 @@ _FEW, _FEW_FOR_NEW_PROCESSES = 64, 1000
 
 
 def choose_device(name: str) -> torch.device:
-    """The device for `auto`, `cpu` or `cuda`.
+    """The device for `auto`, `cpu` or `cuda`; of several processes on a machine each has a GPU of its own.
 
     Raises:
-        MachineError: CUDA was asked for and there is none.
+        MachineError: CUDA was asked for and there is none, or there are more processes than GPUs.
     """
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU only"
     if name == "cuda" and not torch.cuda.is_available():
@@ -27,7 +29,18 @@ def choose_device(name: str) -> torch.device:
             "use --device cpu, or install a GPU driver and a CUDA build of torch"
         )
     use_cuda = name == "cuda" or (name == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if use_cuda else "cpu")
+    if not use_cuda:
+        return torch.device("cpu")
+    if world().size == 1:
+        return torch.device("cuda")
+    place, count = world().local_rank, torch.cuda.device_count()
+    if place >= count:
+        raise MachineError(
+            f"there are {processes_here()} processes on this machine and {counted(count, 'GPU')}; start as many "
+            "processes as GPUs (--nproc-per-node), or use --device cpu"
+        )
+    torch.cuda.set_device(place)  # also for what the processes send each other
+    return torch.device("cuda", place)
 
 
 def make_repeatable(seed: int, *, deterministic: bool) -> None:

@@ -1,15 +1,17 @@
 """A model ready to be asked, and its answers for many images."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from evalcam_cli.data.dataset import ImageDataset, make_loader, normalise
+from evalcam_cli.data.order import Draw
 from evalcam_cli.data.preprocessing import Preprocessing
+from evalcam_cli.distributed import count_processes, on_each, share
 from evalcam_cli.errors import DataError
 from evalcam_cli.models.architectures import build_model
 from evalcam_cli.models.checkpoint import Checkpoint, Stored
@@ -64,9 +66,48 @@ def compute_logits(
 ) -> NDArray[np.float32]:
     """(N, K) float32 logits in the order of the data set, always in full precision and evaluation mode.
 
+    Several processes share the images, batch by batch, and all get all logits. Where there are enough images, the
+    batches are those of one process alone, and so are the logits to the last bit.
+
     Raises:
         DataError: A logit is not finite.
     """
+    size = count_processes()
+    batch_size = max(1, min(batch_size, -(-len(dataset) // size)))
+    batches = range(0, len(dataset), batch_size)  # where each begins
+    part = dataset if size == 1 else _Part(dataset, [batches[place] for place in share(len(batches))], batch_size)
+
+    def told(done: int) -> None:
+        progress(task, min(done * size, len(dataset)), len(dataset))
+
+    def own() -> NDArray[np.float32]:
+        return _own_logits(model, part, device=device, batch_size=batch_size, workers=workers, progress=told)
+
+    return _in_order(on_each(own), len(dataset), batch_size)
+
+
+class _Part(ImageDataset):
+    """Some batches of a data set, as a data set; an item keeps its index in the whole."""
+
+    def __init__(self, whole: ImageDataset, starts: Sequence[int], batch_size: int) -> None:
+        vars(self).update(vars(whole))
+        self._whole = whole
+        ends = [min(start + batch_size, len(whole)) for start in starts]
+        spans = [np.arange(start, end) for start, end in zip(starts, ends, strict=True)]
+        self._places = np.concatenate([np.zeros(0, np.int64), *spans])
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, draw: Draw | int) -> tuple[Tensor, int]:
+        return self._whole[int(self._places[draw.index if isinstance(draw, Draw) else draw])]
+
+
+def _own_logits(
+    model: nn.Module, dataset: ImageDataset, *, device: torch.device, batch_size: int, workers: int,
+    progress: Callable[[int], None],
+) -> NDArray[np.float32]:  # fmt: skip
+    """(n, K) of the images that are this process's work."""
     was_training = model.training
     model.eval()
     found, done = np.zeros((0, 0), np.float32), 0
@@ -82,9 +123,20 @@ def compute_logits(
                     found = np.empty((len(dataset), logits.shape[1]), np.float32)
                 found[done : done + len(logits)] = logits
                 done += len(logits)
-                progress(task, done, len(dataset))
+                progress(done)
     finally:
         model.train(was_training)
+    return found
+
+
+def _in_order(parts: Sequence[NDArray[np.float32]], total: int, batch_size: int) -> NDArray[np.float32]:
+    """(total, K), from what each process has of the batches, which they take in turn."""
+    if len(parts) == 1:
+        return parts[0]
+    found = np.empty((total, parts[0].shape[1]), np.float32)  # the first process has work when there is any
+    for number, start in enumerate(range(0, total, batch_size)):
+        row = number // len(parts) * batch_size
+        found[start : start + batch_size] = parts[number % len(parts)][row : row + batch_size]
     return found
 
 

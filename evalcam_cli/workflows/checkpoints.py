@@ -10,19 +10,22 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from evalcam_cli.config import RunConfig
 from evalcam_cli.data.dataset import ImageDataset
 from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.data.split_file import read_split
+from evalcam_cli.distributed import on_each, together
 from evalcam_cli.errors import CheckpointError, DataError, UsageError
 from evalcam_cli.models.architectures import HEAD, build_model
 from evalcam_cli.models.checkpoint import Checkpoint, is_native, parse_checkpoint, read_file
 from evalcam_cli.models.device import choose_device, use_full_precision, worker_count
 from evalcam_cli.models.inference import Classifier, compute_logits, ready, to_classifier
 from evalcam_cli.models.weights import fit_weights, imagenet_weights, read_weights
-from evalcam_cli.progress import Progress
+from evalcam_cli.progress import Progress, silent
 from evalcam_cli.text import counted, listed, shown
+from evalcam_cli.world import world
 
 log = logging.getLogger("evalcam")
 
@@ -119,14 +122,24 @@ def load_classifier(request: WeightsRequest, config: RunConfig) -> LoadedClassif
 def logits_of(
     classifier: Classifier, root: Path, paths: Sequence[str], config: RunConfig, progress: Progress
 ) -> NDArray[np.float32]:
-    """(N, K) float32, what the classifier says about images, in their order; tells `predicting`."""
+    """(N, K) float32, what the classifier says about images, in their order; tells `predicting`.
+
+    In a job of `on_first` all processes share the images.
+    """
+    dataset = ImageDataset(root, paths, classifier.preprocessing, max_pixels=config.data.max_pixels)
+    return together(_logits, (classifier.model, dataset, config), progress)
+
+
+def _logits(what: tuple[nn.Module, ImageDataset, RunConfig], progress: Progress | None) -> NDArray[np.float32]:
+    model, dataset, config = what
+    use_full_precision()
     return compute_logits(
-        classifier.model,
-        ImageDataset(root, paths, classifier.preprocessing, max_pixels=config.data.max_pixels),
-        device=classifier.device,
+        model,
+        dataset,
+        device=on_each(lambda: choose_device(config.device))[world().rank],
         batch_size=config.evaluate.batch_size,
         workers=worker_count(config.data.workers),
-        progress=progress,
+        progress=progress or silent,
     )
 
 

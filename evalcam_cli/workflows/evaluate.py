@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evalcam_cli.config import RunConfig
+from evalcam_cli.distributed import joined, on_first
 from evalcam_cli.errors import GateError, UsageError
 from evalcam_cli.evaluation.analyses import Analyses, analyse
 from evalcam_cli.evaluation.folds import headline
@@ -89,11 +90,17 @@ class Demands:
 def evaluate(config: RunConfig, request: EvaluateRequest, progress: Progress = silent) -> Evaluation:
     """Evaluate a classifier on one set of images and write everything about it to `request.out`.
 
-    Gates are checked by the caller (`Evaluation.require_gates`), after the numbers have been shown.
+    Of several processes the first one does it all; only for the predictions the others help. Gates are checked by the
+    caller (`Evaluation.require_gates`), after the numbers have been shown.
 
     Raises:
         EvalcamError: As the exit codes say; then nothing is written.
     """
+    with joined():
+        return on_first(lambda: _evaluate(config, request, progress))
+
+
+def _evaluate(config: RunConfig, request: EvaluateRequest, progress: Progress) -> Evaluation:
     demands = Demands.of(config)
     if request.ckpt is None and request.predictions is None:
         raise UsageError("nothing to evaluate: name --ckpt FILE or RUN, or --predictions FILE")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from evalcam_cli.config import RunConfig
 from evalcam_cli.data.identity import identify
+from evalcam_cli.distributed import joined, on_first
 from evalcam_cli.errors import UsageError
 from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.files import refuse_inside, write_csv
@@ -46,11 +47,19 @@ def predict(
     config: RunConfig, weights: WeightsRequest, arguments: Sequence[Path], out: Path, *,
     overwrite: bool = False, progress: Progress = silent,
 ) -> PredictResult:  # fmt: skip
-    """Classify the images and write a CSV.
+    """Classify the images and write a CSV; several processes share the images, and the first one writes.
 
     Raises:
         EvalcamError: As the exit codes say; then nothing is written.
     """
+    with joined():
+        return on_first(lambda: _predict(config, weights, arguments, out, overwrite=overwrite, progress=progress))
+
+
+def _predict(
+    config: RunConfig, weights: WeightsRequest, arguments: Sequence[Path], out: Path, *, overwrite: bool,
+    progress: Progress,
+) -> PredictResult:  # fmt: skip
     refuse_inside(out, [path for path in arguments if path.is_dir()])
     _refuse_taken(out, overwrite=overwrite)
     make_folder(out)
