@@ -5,7 +5,6 @@ import logging
 import mmap
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +16,6 @@ from evalcam_cli.data.machine import available_memory, processes_here
 from evalcam_cli.errors import MachineError
 from evalcam_cli.files import OutputFolder, write_error
 from evalcam_cli.text import shown
-from evalcam_cli.world import world
 
 log = logging.getLogger("evalcam")
 
@@ -170,7 +168,7 @@ class _Private:
 
 @contextlib.contextmanager
 def image_caches(
-    setting: str, counts: Mapping[str, int], *, image_size: int, folder: OutputFolder
+    setting: str, counts: Mapping[str, int], *, image_size: int, folder: OutputFolder | None
 ) -> Iterator[dict[str, ImageCache | None]]:
     """A cache for each set of images, or None for each; all are gone when the block ends.
 
@@ -178,18 +176,21 @@ def image_caches(
         setting: `data.cache`.
         counts: Images in each set, by its name.
         image_size: Side of the square that the model sees, in pixels.
-        folder: The run's, where the files of the cache lie.
+        folder: The run's, where the files of the cache lie; None in a process that has none, and so no files.
 
     Raises:
         MachineError: The memory or the disk is too small for what was asked.
         UsageError: A stranger's file is where the cache's should be.
     """
-    kind = _chosen(setting, _needed(counts, image_size), image_size, folder.path)
+    kind = _chosen(setting, _needed(counts, image_size), image_size, folder)
     with contextlib.ExitStack() as closing:
         caches: dict[str, ImageCache | None] = dict.fromkeys(counts)
         for name, count in counts.items():
             if kind != "none" and count:
-                store = _in_memory(_needed({name: count}, image_size)) if kind == "ram" else _in_file(folder, name)
+                if kind == "file" and folder is not None:
+                    store = _in_file(folder, name)
+                else:
+                    store = _in_memory(_needed({name: count}, image_size))
                 closing.callback(store.close)
                 caches[name] = ImageCache(store, count, image_size)
         yield caches
@@ -200,11 +201,13 @@ def _needed(counts: Mapping[str, int], image_size: int) -> int:
     return sum(counts.values()) * (3 * image_size * image_size + 1)
 
 
-def _chosen(setting: str, needed: int, image_size: int, folder: Path) -> str:
+def _chosen(setting: str, needed: int, image_size: int, folder: OutputFolder | None) -> str:
     """`ram`, `file` or `none`; each process that torchrun started on this machine keeps images of its own."""
     everyone = needed * processes_here()
-    if setting == "file":
-        _require_disk(everyone, folder)
+    if setting == "file" and folder is None:
+        return "none"
+    if setting == "file" and folder is not None:
+        _require_disk(everyone, folder.path)
     if setting not in ("auto", "ram"):
         return setting
     free = available_memory()
@@ -244,16 +247,11 @@ def _in_memory(size: int) -> _Store:
 
 def _in_file(folder: OutputFolder, name: str) -> _Store:
     """A new file, without a name from the start where the system allows it: then nothing outlives the processes."""
-    path = folder.path / f"{name}.cache"
+    path = folder.claim(f"{name}.cache")
     try:
-        if world().first:
-            path = folder.claim(path.name)
-            path.unlink(missing_ok=True)  # of a run that was killed
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-            descriptor = os.open(path, flags, 0o600)
-        else:  # the folder is the first process's to claim names in
-            descriptor, temporary = tempfile.mkstemp(".cache", f".{name}.", folder.path)
-            path = Path(temporary)
+        path.unlink(missing_ok=True)  # of a run that was killed
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+        descriptor = os.open(path, flags, 0o600)
     except OSError as error:
         raise write_error(path, error) from error
     if os.name != "nt":

@@ -6,17 +6,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 
 from evalcam_cli.config import RunConfig, resolved
 from evalcam_cli.data.augmentation import Augmentation
+from evalcam_cli.data.cache import ImageCache, image_caches
 from evalcam_cli.data.dataset import ImageDataset
 from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.data.samples import Sample, Split
 from evalcam_cli.data.split_file import fingerprint, split_bytes
 from evalcam_cli.distributed import on_first
 from evalcam_cli.errors import DataError, UsageError
+from evalcam_cli.evaluation.counts import confusion_matrix
 from evalcam_cli.evaluation.metrics import Metrics, compute_metrics
 from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.files import OutputFolder
@@ -100,7 +104,16 @@ def train_prepared(
         stored: `last.safetensors` of a run to be continued.
         watch: Called with the record of each epoch once it is saved; what it raises ends the run.
     """
-    run = _Run(config, prepared, folder, progress, choose_device(config.device))
+    counts = {name: len(prepared.split.subset(name)) for name in ("train", "val")}
+    with image_caches(config.data.cache, counts, image_size=config.data.image_size, folder=folder) as caches:
+        run = _Run(config, prepared, folder, progress, choose_device(config.device), caches)
+        return _train(run, start, stored, watch)
+
+
+def _train(
+    run: "_Run", start: Start | None, stored: Stored | None, watch: Callable[[EpochRecord], None] | None
+) -> TrainResult:
+    config, prepared, folder = run.config, run.prepared, run.folder
     _require_trainable(prepared.split, config)
     if config.train.logger == "tensorboard":
         require_tensorboard()
@@ -118,14 +131,14 @@ def train_prepared(
         val = prepared.split.subset("val")
         if not val:
             return None
-        said = run.predict(trainer.for_use, val, "validating", progress)
+        said = run.predict(trainer.for_use, val, "validating", progress, run.caches["val"])
         return on_first(lambda: compute_metrics(said))
 
     def save(state: TrainingState, is_best: bool) -> None:
         if folder is not None:
             run.save(trainer, state, is_best=is_best)
 
-    state = fit(trainer, config, state, validate=validate, save=save, progress=progress, watch=watch)
+    state = fit(trainer, config, state, validate=validate, save=save, progress=run.progress, watch=watch)
     return run.finish(trainer, state)
 
 
@@ -146,6 +159,8 @@ class _Run:
     folder: OutputFolder | None
     progress: Progress
     device: torch.device
+    caches: dict[str, ImageCache | None]
+    """Of the training and of the validation images."""
 
     @property
     def there(self) -> OutputFolder:
@@ -185,16 +200,22 @@ class _Run:
             max_pixels=config.data.max_pixels,
             augmentation=Augmentation(config.train.augment, self.preprocessing.fill),
             seed=config.seed,
+            cache=self.caches["train"],
         )
         return Trainer(
             model, dataset, _targets(train, split.classes), len(split.classes), config,
             device=self.device, workers=worker_count(config.data.workers),
         )  # fmt: skip
 
-    def predict(self, model: torch.nn.Module, samples: Sequence[Sample], task: str, progress: Progress) -> Predictions:
+    def predict(
+        self, model: torch.nn.Module, samples: Sequence[Sample], task: str, progress: Progress,
+        cache: ImageCache | None = None,
+    ) -> Predictions:  # fmt: skip
         """What a model says, with evaluation transforms."""
         paths = [sample.path for sample in samples]
-        dataset = ImageDataset(self.split.root, paths, self.preprocessing, max_pixels=self.config.data.max_pixels)
+        dataset = ImageDataset(
+            self.split.root, paths, self.preprocessing, max_pixels=self.config.data.max_pixels, cache=cache
+        )
         logits = compute_logits(
             model, dataset, device=self.device, batch_size=self.config.evaluate.batch_size,
             workers=worker_count(self.config.data.workers), progress=progress, task=task,
@@ -222,26 +243,31 @@ class _Run:
         model = trainer.model
         model.load_state_dict(best.weights)
         train, val = self.split.subset("train"), self.split.subset("val")
-        seen = self.template.training_pixels
-        unseen = [one for one in val if self.prepared.identities[one.path].pixels not in seen]
-        if self.config.train.temperature and unseen:
-            said = self.predict(model, unseen, "calibrating", self.progress)
-            on_first(lambda: fit_after_training(self.there, best, said, unseen))
+        said = self.predict(model, val, "calibrating", self.progress, self.caches["val"]) if val else None
+        if said is not None and self.config.train.temperature:
+            on_first(lambda: self._calibrate(best, said))
         part = _fixed_part(train, max(_DIAGNOSIS_IMAGES, len(val)))
-        measured = self.predict(model, part, "diagnosing", self.progress)
-        return on_first(lambda: self._conclude(state, measured))
+        seen = self.predict(model, part, "diagnosing", self.progress)
+        return on_first(lambda: self._conclude(state, seen, said))
 
-    def _conclude(self, state: TrainingState, measured: Predictions) -> TrainResult:
-        folder, train, val = self.there, self.split.subset("train"), self.split.subset("val")
-        frequency = max(sum(sample.label == label for sample in train) for label in self.split.classes)
+    def _calibrate(self, best: Stored, said: Predictions) -> None:
+        """Fit a temperature to the validation images that are no copies of training images."""
+        seen, val = best.checkpoint.training_pixels, self.split.subset("val")
+        unseen = [row for row, one in enumerate(val) if self.prepared.identities[one.path].pixels not in seen]
+        if unseen:
+            fit_after_training(self.there, best, said.take(unseen), [val[row] for row in unseen])
+
+    def _conclude(self, state: TrainingState, seen: Predictions, said: Predictions | None) -> TrainResult:
+        folder, classes = self.there, self.split.classes
+        labels = [sample.label for sample in self.split.subset("train")]
         diagnosis = diagnose(
-            train_accuracy=compute_metrics(measured).overall["accuracy"].estimate or 0.0,
-            val_accuracy=state.history[state.best.epoch - 1].val_accuracy,
-            train_images=len(measured.targets),
-            val_images=len(val),
-            chance=frequency / len(train),
-            best_epoch=state.best.epoch,
             history=state.history,
+            best_epoch=state.best.epoch,
+            classes=classes,
+            train_counts=[labels.count(label) for label in classes],
+            train_confusion=_confusion(seen),
+            val_confusion=None if said is None else _confusion(said),
+            lr=self.config.train.lr,
         )
         curves = plot_curves([asdict(record) for record in state.history], best_epoch=state.best.epoch)
         folder.write("curves.png", curves)
@@ -250,6 +276,11 @@ class _Run:
         return TrainResult(
             folder.path, folder.path / BEST, diagnosis, state.best.epoch, state.epoch, last.tensors_sha256
         )
+
+
+def _confusion(predictions: Predictions) -> NDArray[np.int64]:
+    """(K, K) counts: row i, column j is the number of images of class i predicted as class j."""
+    return confusion_matrix(predictions.targets, predictions.predicted, len(predictions.classes))
 
 
 def _require_trainable(split: Split, config: RunConfig) -> None:

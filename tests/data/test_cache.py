@@ -209,20 +209,11 @@ def test_each_process_of_torchrun_on_this_machine_takes_its_part_of_the_memory(
         assert caches == {"train": None}
 
 
-def test_processes_after_the_first_have_files_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with (
-        output_folder(tmp_path / "out") as folder,
-        image_caches("file", {"train": 1}, image_size=SIDE, folder=folder) as first,
-    ):
-        for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "x"}.items():
-            monkeypatch.setenv(name, value)
-        with image_caches("file", {"train": 1}, image_size=SIDE, folder=folder) as second:
-            assert first["train"] is not None
-            assert second["train"] is not None
-            first["train"].put(0, picture(0))
-
-            assert second["train"].get(0) is None
-        assert left_in(folder.path) == []
+def test_a_process_without_a_folder_keeps_nothing_in_files_and_all_it_is_asked_to_in_memory() -> None:
+    with image_caches("file", {"train": 1}, image_size=SIDE, folder=None) as caches:
+        assert caches == {"train": None}
+    with image_caches("ram", {"train": 1}, image_size=SIDE, folder=None) as caches:
+        assert caches["train"] is not None
 
 
 @pytest.mark.parametrize("setting", ["ram", "file"])

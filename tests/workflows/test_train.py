@@ -14,6 +14,7 @@ from evalcam_cli.config_sources import load_config
 from evalcam_cli.errors import CheckpointError, DataError, UsageError
 from evalcam_cli.models.architectures import build_model
 from evalcam_cli.models.checkpoint import load_checkpoint
+from evalcam_cli.training.diagnosis import VERDICTS
 from evalcam_cli.training.history import read_history
 from evalcam_cli.workflows.cross_validation import train_all_folds
 from evalcam_cli.workflows.train import TrainRequest, train
@@ -55,7 +56,7 @@ def test_a_run_folder_has_everything_that_is_promised(reference: TrainResult) ->
     assert header == "epoch,train_loss,val_loss,val_accuracy,val_balanced_accuracy,lr,images_per_second,seconds"
     assert load_config(reference.folder / "config.yaml").train.epochs == 3
     diagnosis = json.loads((reference.folder / "diagnosis.json").read_text())
-    assert diagnosis["verdict"] in ("underfits", "overfits", "is fine")
+    assert diagnosis["verdict"] in VERDICTS
 
 
 def test_the_checkpoint_says_all_that_is_needed_to_use_it(reference: TrainResult) -> None:
