@@ -1,11 +1,12 @@
 """Images as the model's input size asks for them, kept by whoever decodes them first."""
 
 import contextlib
+import copy
 import logging
 import mmap
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,7 +54,14 @@ class ImageCache:
     def __init__(self, store: _Store, count: int, image_size: int) -> None:
         self._store, self._count, self._size = store, count, image_size
         self._bytes = 3 * image_size * image_size
+        self._indices = np.arange(count)
         self._full = False
+
+    def part(self, indices: Sequence[int]) -> "ImageCache":
+        """The same images under other indices: the first is the one that has the first of these here."""
+        one = copy.copy(self)
+        one._indices, one._full = self._indices[np.asarray(indices, np.int64)], False
+        return one
 
     @property
     def shared(self) -> bool:
@@ -63,37 +71,38 @@ class ImageCache:
     @property
     def full(self) -> bool:
         """Whether every image is there, so that nothing will be decoded any more."""
-        self._full = self._full or self._store.read(self._count, 0) == b"\1" * self._count
+        if not self._full:
+            marks = self._store.read(self._count, 0).ljust(self._count, b"\0")
+            self._full = bool(np.frombuffer(marks, np.uint8)[self._indices].all())
         return self._full
 
     def get(self, index: int) -> NDArray[np.uint8] | None:
         """A copy of an image, (S, S, 3) uint8, or None when nobody has put it there yet."""
-        self._require(index)
-        if self._store.read(1, index) != b"\1":
+        number = self._number(index)
+        if self._store.read(1, number) != b"\1":
             return None
-        data = self._store.read(self._bytes, self._place(index))
+        data = self._store.read(self._bytes, self._count + number * self._bytes)
         if len(data) != self._bytes:
             return None
         return np.frombuffer(bytearray(data), np.uint8).reshape(self._size, self._size, 3)
 
     def put(self, index: int, pixels: NDArray[np.uint8]) -> None:
         """Keep an image; where there is no room for it any more, it is decoded anew each time."""
-        self._require(index)
+        number = self._number(index)
         if pixels.shape != (self._size, self._size, 3) or pixels.dtype != np.uint8:
             raise ValueError(f"{pixels.dtype} pixels of shape {pixels.shape} do not fit images of {self._size} px")
-        if self._store.write(np.ascontiguousarray(pixels).data.cast("B"), self._place(index)):
-            self._store.write(b"\1", index)
+        if self._store.write(np.ascontiguousarray(pixels).data.cast("B"), self._count + number * self._bytes):
+            self._store.write(b"\1", number)
 
     def close(self) -> None:
         """Give the memory or the disk space back, as soon as the last worker has ended; nothing is kept any more."""
         self._store.close()
 
-    def _require(self, index: int) -> None:
-        if not 0 <= index < self._count:
-            raise IndexError(f"image {index} of {self._count}")
-
-    def _place(self, index: int) -> int:
-        return self._count + index * self._bytes
+    def _number(self, index: int) -> int:
+        """Which image of the store that is."""
+        if not 0 <= index < len(self._indices):
+            raise IndexError(f"image {index} of {len(self._indices)}")
+        return int(self._indices[index])
 
 
 class _Descriptor:
@@ -176,7 +185,7 @@ def image_caches(
         setting: `data.cache`.
         counts: Images in each set, by its name.
         image_size: Side of the square that the model sees, in pixels.
-        folder: The run's, where the files of the cache lie; None in a process that has none, and so no files.
+        folder: The run's, where the files of the cache lie; None in a process that has none.
 
     Raises:
         MachineError: The memory or the disk is too small for what was asked.
@@ -187,10 +196,8 @@ def image_caches(
         caches: dict[str, ImageCache | None] = dict.fromkeys(counts)
         for name, count in counts.items():
             if kind != "none" and count:
-                if kind == "file" and folder is not None:
-                    store = _in_file(folder, name)
-                else:
-                    store = _in_memory(_needed({name: count}, image_size))
+                size = _needed({name: count}, image_size)
+                store = _in_file(folder, name) if kind == "file" and folder is not None else _in_memory(size)
                 closing.callback(store.close)
                 caches[name] = ImageCache(store, count, image_size)
         yield caches
@@ -202,14 +209,15 @@ def _needed(counts: Mapping[str, int], image_size: int) -> int:
 
 
 def _chosen(setting: str, needed: int, image_size: int, folder: OutputFolder | None) -> str:
-    """`ram`, `file` or `none`; each process that torchrun started on this machine keeps images of its own."""
-    everyone = needed * processes_here()
-    if setting == "file" and folder is None:
-        return "none"
+    """`ram`, `file` or `none`; without a folder, `file` means what `auto` does.
+
+    Each process that torchrun started on this machine keeps images of its own.
+    """
     if setting == "file" and folder is not None:
-        _require_disk(everyone, folder.path)
-    if setting not in ("auto", "ram"):
+        _require_disk(needed, folder.path)
+    if setting == "none" or (setting == "file" and folder is not None):
         return setting
+    everyone = needed * processes_here()
     free = available_memory()
     if setting == "ram":
         if everyone > free:

@@ -209,11 +209,30 @@ def test_each_process_of_torchrun_on_this_machine_takes_its_part_of_the_memory(
         assert caches == {"train": None}
 
 
-def test_a_process_without_a_folder_keeps_nothing_in_files_and_all_it_is_asked_to_in_memory() -> None:
+def test_a_process_without_a_folder_keeps_in_memory_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    with image_caches("file", {"train": 1}, image_size=SIDE, folder=None) as caches:
+        assert caches["train"] is not None
+    monkeypatch.setattr(module, "available_memory", lambda: 100)
     with image_caches("file", {"train": 1}, image_size=SIDE, folder=None) as caches:
         assert caches == {"train": None}
-    with image_caches("ram", {"train": 1}, image_size=SIDE, folder=None) as caches:
-        assert caches["train"] is not None
+
+
+def test_a_part_of_a_cache_is_the_same_images_under_other_indices() -> None:
+    with image_caches("ram", {"train": 10}, image_size=SIDE, folder=None) as caches:
+        whole = caches["train"]
+        assert whole is not None
+        part = whole.part([9, 3, 5])
+        whole.put(9, picture(9))
+        part.put(1, picture(3))
+        assert not part.full
+        whole.put(5, picture(5))
+
+        assert part.full
+        assert not whole.full
+        assert np.array_equal(part.get(0), picture(9))
+        assert has(whole, 3)
+        with pytest.raises(IndexError, match="image 3 of 3"):
+            part.get(3)
 
 
 @pytest.mark.parametrize("setting", ["ram", "file"])
