@@ -42,7 +42,8 @@ def restore_training(trainer: Trainer, tensors: Mapping[str, Tensor], document: 
             states.setdefault(int(index), {})[name] = _laid_out_like(parameters[int(index)], value)
     layout = trainer.optimizer.state_dict()
     trainer.optimizer.load_state_dict({"state": states, "param_groups": layout["param_groups"]})
-    trainer.at_once = document.get("at_once", trainer.at_once)  # a batch that did not fit will not fit now
+    # what did not fit will not fit now
+    trainer.at_once = min(trainer.at_once, document.get("at_once", trainer.at_once))
     if trainer.average is not None:
         trainer.average.restore(
             {key.removeprefix("average/"): value for key, value in tensors.items() if key.startswith("average/")},

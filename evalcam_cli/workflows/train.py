@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -180,17 +181,26 @@ _FREE_KEYS = (
 )
 
 
+_STEP_KEYS = ("train.batch_size", "train.accumulate")
+
+
 def _require_same_config(config: RunConfig, before: object, folder: Path) -> None:
     now = _flat(resolved(config))
     then = _flat(resolved(RunConfig())) | _flat(before)  # a run of an earlier version knows fewer keys
+    free = _FREE_KEYS + (_STEP_KEYS if _step_size(now) == _step_size(then) else ())
     keys = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
-    changed = [key for key in keys if not key.startswith(_FREE_KEYS)]
+    changed = [key for key in keys if not key.startswith(free)]
     if changed:
         pairs = [f"{key}: {then.get(key)} then, {now.get(key)} now" for key in changed]
         raise UsageError(
             f"--resume with another config than {shown(folder.absolute())} was begun with\n"
             f"({listed(pairs)});\nuse the same config, or another --out for a new run"
         )
+
+
+def _step_size(values: dict[str, object]) -> int:
+    """Images per optimiser step; in smaller batches, more of them, a step that did not fit into memory may."""
+    return math.prod(value for key in _STEP_KEYS if isinstance(value := values.get(key), int))
 
 
 def _flat(value: object, prefix: str = "") -> dict[str, object]:

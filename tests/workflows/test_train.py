@@ -16,7 +16,6 @@ from evalcam_cli.models.architectures import build_model
 from evalcam_cli.models.checkpoint import load_checkpoint
 from evalcam_cli.training.diagnosis import VERDICTS
 from evalcam_cli.training.history import read_history
-from evalcam_cli.workflows.cross_validation import train_all_folds
 from evalcam_cli.workflows.train import TrainRequest, train
 from evalcam_cli.workflows.training_run import BEST, LAST, TrainResult
 from tests.conftest import TINY, draw_classes
@@ -149,6 +148,24 @@ def test_resuming_with_another_config_is_refused_by_key(colours: Path, reference
         train(config("train.lr=0.5"), TrainRequest(reference.folder, colours, resume=True))
 
 
+def test_a_resumed_run_may_make_its_steps_of_smaller_batches(colours: Path, tmp_path: Path) -> None:
+    """As after the system has killed it for its memory; the order of the images stays that of the steps."""
+    request = TrainRequest(tmp_path / "run", colours, resume=True)
+
+    def interrupt(task: str, done: int, total: int, note: str = "") -> None:
+        if (task, done) == ("epoch 2/3", 1):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config(), request, interrupt)
+    with pytest.raises(UsageError, match=r"train\.batch_size: 8 then, 4 now"):
+        train(config("train.batch_size=4"), request)
+
+    result = train(config("train.batch_size=4", "train.accumulate=2"), request)
+
+    assert result.epochs == 3
+
+
 def test_resuming_with_changed_images_is_refused(tmp_path: Path) -> None:
     data = draw_classes(tmp_path / "data", {"a": 12, "b": 12})
     train(config("train.epochs=1"), TrainRequest(tmp_path / "run", data))
@@ -159,22 +176,8 @@ def test_resuming_with_changed_images_is_refused(tmp_path: Path) -> None:
         train(config("train.epochs=1"), TrainRequest(tmp_path / "run", data, resume=True))
 
 
-def test_all_folds_are_trained_one_after_the_other(colours: Path, tmp_path: Path) -> None:
-    settings = config("split.folds=2", "train.epochs=1")
-
-    results = train_all_folds(settings, TrainRequest(tmp_path / "cv", colours))
-
-    assert [result.folder.name for result in results] == ["fold-0", "fold-1"]
-    tests = [
-        {line.split(",")[0] for line in (result.folder / "split.csv").read_text().splitlines() if ",test," in line}
-        for result in results
-    ]
-    assert len(tests[0]) == len(tests[1]) == 20
-    assert not tests[0] & tests[1]
-
-
 def test_a_fold_that_is_not_there_is_a_matter_of_usage(colours: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="folds 0 to 1"):
+    with pytest.raises(UsageError, match="the folds 0 to 1"):
         train(config("split.folds=2"), TrainRequest(tmp_path / "run", colours, fold=2))
     with pytest.raises(UsageError, match="no folds"):
         train(config(), TrainRequest(tmp_path / "run", colours, fold=0))
