@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from evalcam_cli import __version__
-from evalcam_cli.cli import audit, calibrate, compare, evaluate, gradcam, predict, run, split, train, tune
+from evalcam_cli.cli import audit, calibrate, compare, evaluate, gradcam, lr_find, predict, run, split, train, tune
 from evalcam_cli.cli.processes import (
     hush,
     ignore_further_signals,
@@ -148,6 +148,7 @@ app.command("compare", short_help="Compare classifiers on the same images.")(com
 app.command("calibrate", short_help="Choose a threshold and a temperature on validation images.")(calibrate.calibrate)
 app.command("audit", short_help="Find copies that stand in two sets.")(audit.audit)
 app.command("tune", short_help="Search for the settings that validate best.")(tune.tune)
+app.command("lr-find", short_help="Suggest a learning rate.")(lr_find.lr_find)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

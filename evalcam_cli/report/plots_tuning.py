@@ -128,9 +128,10 @@ def plot_range_test(
         axes.set_xscale("log")
         known = [value for value in smoothed if math.isfinite(value)]
         if known:
-            # one diverging batch must not flatten the rest
-            low, high = min(known), min(max(known), known[0] + 3 * max(known[0] - min(known), 0.1 * abs(known[0])))
-            axes.set_ylim(low - 0.15 * (high - low), high + 0.15 * (high - low))
+            # one batch that explodes must not flatten the rest
+            low = min(known + [value for value in losses if math.isfinite(value)])
+            high = min(max(known), known[0] + 2 * max(known[0] - low, 0.1 * abs(known[0])))
+            axes.set_ylim(low - 0.05 * (high - low), high + 0.1 * (high - low))
         axes.set_xlabel("learning rate")
         axes.set_ylabel("training loss")
         _legend(axes)

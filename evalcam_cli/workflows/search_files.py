@@ -57,8 +57,14 @@ def write_end(study: Study, out: Path, root: Path, best: Trial) -> TuneResult:
     shares, reason = study.importances()
     metric = study.config.train.monitor
     points = [TrialPoint(one.number, one.state, one.value) for one in trials]
-    write_whole(out / "history.png", plot_history(points, metric=f"validation {metric}", maximise=study.maximise))
-    write_whole(out / "importance.png", plot_importances(shares, reason, metric=metric, trials=len(_complete(trials))))
+    write_whole(
+        out / "history.png",
+        plot_history(points, metric=f"validation {metric.replace('_', ' ')}", maximise=study.maximise),
+    )
+    write_whole(
+        out / "importance.png",
+        plot_importances(shares, reason, metric=metric.replace("_", " "), trials=len(_complete(trials))),
+    )
     document = _document(study, trials, best, out, shares, reason)
     write_whole(out / "tune.json", json_text(document).encode("utf-8", "surrogateescape"))
     return TuneResult(out, best, tuple(trials), document)
@@ -82,17 +88,17 @@ def _best_config(study: Study, best: Trial, out: Path, root: Path) -> str:
         f"The best of {counted(done, 'trial')} of `evalcam tune` by validation {metric}: "
         f"{best.value:.4g} at epoch {best.best_epoch}, in trial {best.number}",
         f"({', '.join(f'{key}: {shown(value)}' for key, value in best.params.items())}).",
-        f"{_caution(metric, done)}",
+        _caution(done).capitalize() + ".",
         f"  evalcam train -c {folder}/best.yaml --split {folder}/split.csv --out RUN",
     ]
     comment = "".join(f"# {line}\n" for line in lines)
     return comment + str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
 
 
-def _caution(metric: str, count: int) -> str:
+def _caution(count: int) -> str:
     return (
-        f"The best of {count} values of {metric} on the same validation images is optimistic; "
-        "no test image was opened, so evaluate once on these"
+        f"the best of {count} values on the same validation images is optimistic; "
+        "no test image was opened: evaluate on these once, at the end"
     )
 
 
@@ -100,7 +106,7 @@ def _document(
     study: Study, trials: list[Trial], best: Trial, out: Path, shares: dict[str, float] | None, reason: str
 ) -> dict[str, Any]:
     metric, complete = study.config.train.monitor, len(_complete(trials))
-    warnings = [{"code": "best_of_many", "message": _caution(metric, len(trials))}]
+    warnings = [{"code": "best_of_many", "message": _caution(len(trials))}]
     if shares is not None and complete < _TRUSTED_IMPORTANCES:
         message = f"importances from {complete} complete trials are rough; {_TRUSTED_IMPORTANCES} or more are better"
         warnings.append({"code": "few_trials", "message": message})

@@ -24,7 +24,7 @@ def helpers(out: Path, data: Path | None, jobs: int, device: str) -> Iterator[No
     if jobs == 1:
         yield
         return
-    import torch  # noqa: PLC0415
+    import torch
 
     threads = max(1, (os.cpu_count() or 1) // jobs)
     before = torch.get_num_threads()
