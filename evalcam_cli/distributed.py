@@ -130,7 +130,7 @@ def together(function: Callable[[Shared, Own | None], Result], shared: Shared, o
     """
     if not _alone.get():
         return function(shared, own)
-    _from_first(_Call(function, _packed(shared)))
+    _from_first(_Call(function, packed(shared)))
     token = _alone.set(False)
     try:
         return function(shared, own)
@@ -148,6 +148,13 @@ def on_each(job: Callable[[], Result]) -> list[Result]:
     found: list[Any] = [None] * here.size
     dist.all_gather_object(found, _try(job, here))
     return [outcome.value() for outcome in found]
+
+
+def in_each(job: Callable[[], Result]) -> Result:
+    """As `on_each`, when each needs its own result alone."""
+    found: list[Result] = []
+    on_each(lambda: found.append(job()))
+    return found[0]
 
 
 def to_first(job: Callable[[], Result], use: Callable[[list[Result]], None]) -> None:
@@ -254,7 +261,7 @@ def _follow() -> Any:
     """Do what the first process asks for, until its job is done; then its result."""
     while isinstance(message := _from_first(None), _Call):
         try:
-            message.function(_unpacked(message.shared), None)
+            message.function(unpacked(message.shared), None)
         except Exception as error:
             if not told_by_first(error):  # else the first process raises it in its job, and tells what comes of it
                 raise
@@ -292,7 +299,8 @@ def _portable(error: Exception) -> Exception:
     return plain
 
 
-def _packed(value: object) -> bytes:
+def packed(value: object) -> bytes:
+    """A value as `unpacked` takes it in another process: pickled, tensors of a GPU to be put on that process's own."""
     import torch  # noqa: PLC0415
 
     buffer = io.BytesIO()
@@ -300,7 +308,7 @@ def _packed(value: object) -> bytes:
     return buffer.getvalue()
 
 
-def _unpacked(data: bytes) -> Any:
+def unpacked(data: bytes) -> Any:
     """As packed in the first process, with tensors of its GPU on this one's."""
     import torch  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
 """Work done in threads beside the network: decoding before it wants an image, drawing and writing after it."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -9,7 +9,9 @@ Given = TypeVar("Given")
 Made = TypeVar("Made")
 
 
-def ahead(work: Callable[[Given], Made], items: Iterable[Given], *, threads: int, most: int) -> Iterator[Made]:
+def ahead(
+    work: Callable[[Given], Made], items: Iterable[Given], *, threads: int, most: int
+) -> Generator[Made, None, None]:
     """What the work makes of each item, in order; an exception of the work is raised in its turn.
 
     For items that come at once: as many as may be under way are begun before the first is given out.
@@ -23,7 +25,9 @@ def ahead(work: Callable[[Given], Made], items: Iterable[Given], *, threads: int
     return _in_threads(work, items, threads=threads, most=most, prompt=False)
 
 
-def behind(work: Callable[[Given], Made], items: Iterable[Given], *, threads: int, most: int) -> Iterator[Made]:
+def behind(
+    work: Callable[[Given], Made], items: Iterable[Given], *, threads: int, most: int
+) -> Generator[Made, None, None]:
     """As `ahead`, for items that take their time: each result is given out as soon as those before it are.
 
     However the iteration ends, what has been begun is finished, and what has not is left alone: work that keeps its own
@@ -34,7 +38,7 @@ def behind(work: Callable[[Given], Made], items: Iterable[Given], *, threads: in
 
 def _in_threads(
     work: Callable[[Given], Made], items: Iterable[Given], *, threads: int, most: int, prompt: bool
-) -> Iterator[Made]:
+) -> Generator[Made, None, None]:
     waiting: deque[Future[Made]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:

@@ -16,7 +16,7 @@ from evalcam_cli.config import RunConfig
 from evalcam_cli.data.dataset import ImageDataset
 from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.data.split_file import read_split
-from evalcam_cli.distributed import on_each, together
+from evalcam_cli.distributed import in_each, together
 from evalcam_cli.errors import CheckpointError, DataError, UsageError
 from evalcam_cli.models.architectures import HEAD, build_model
 from evalcam_cli.models.checkpoint import Checkpoint, is_native, parse_checkpoint, read_file
@@ -25,7 +25,6 @@ from evalcam_cli.models.inference import Classifier, compute_logits, ready, to_c
 from evalcam_cli.models.weights import fit_weights, imagenet_weights, read_weights
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.text import counted, listed, shown
-from evalcam_cli.world import world
 
 log = logging.getLogger("evalcam")
 
@@ -82,15 +81,15 @@ def fold_runs(path: Path) -> list[Path]:
     }
     if not found:
         return []
-    folds = read_split(next(iter(found.values())) / "split.csv")[0].folds or 0
-    strange = sorted(set(found) - set(range(folds)))
+    rounds = read_split(next(iter(found.values())) / "split.csv")[0].rounds
+    strange = sorted(set(found) - set(range(rounds)))
     if strange:
         raise DataError(
-            f"{shown(path.absolute())}: the split has {folds} folds, but there is fold-{strange[0]}; remove it"
+            f"{shown(path.absolute())}: the split has {rounds} rounds, but there is fold-{strange[0]}; remove it"
         )
-    missing = sorted(set(range(folds)) - set(found))
+    missing = sorted(set(range(rounds)) - set(found))
     if missing:
-        log.warning("%s of %d rounds are not there (fold-%s); the rest is evaluated", len(missing), folds, missing[0])
+        log.warning("%s of %d rounds are not there (fold-%s); the rest is evaluated", len(missing), rounds, missing[0])
     return [found[fold] for fold in sorted(found)]
 
 
@@ -136,7 +135,7 @@ def _logits(what: tuple[nn.Module, ImageDataset, RunConfig], progress: Progress 
     return compute_logits(
         model,
         dataset,
-        device=on_each(lambda: choose_device(config.device))[world().rank],
+        device=in_each(lambda: choose_device(config.device)),
         batch_size=config.evaluate.batch_size,
         workers=worker_count(config.data.workers),
         progress=progress or silent,

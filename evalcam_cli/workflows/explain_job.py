@@ -2,10 +2,11 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
-from evalcam_cli.data.images import UnreadableImage
 from evalcam_cli.errors import UsageError
 from evalcam_cli.files import OutputFolder
 from evalcam_cli.progress import Progress
@@ -16,16 +17,13 @@ from evalcam_cli.workflows.explained_images import Picture, Subject
 from evalcam_cli.workflows.explaining import Explained, Explainer
 from evalcam_cli.workflows.explanations import Entry, Ledger
 from evalcam_cli.workflows.judging import Judge
-from evalcam_cli.workflows.manifest import map_facts
-from evalcam_cli.workflows.map_files import Writing, loss_of, read_map
+from evalcam_cli.workflows.map_files import Writing, read_map
+from evalcam_cli.workflows.map_making import BATCH, FINISHERS, Made, Maker, worst
+from evalcam_cli.workflows.shared_maps import OwnCode, Piece, make_together
+from evalcam_cli.world import world
 
 log = logging.getLogger("evalcam")
 
-BATCH = 16  # images per forward pass
-_READERS = 2
-_FINISHERS = 3
-"""They draw, then wait for the disk, for which syncs asked for together are little more than one. Each holds a picture
-of any size and a share of the heap: at 12 megapixels about 200 MB."""
 _GAP = 1e-4
 """Largest miss of the sum of a map, relative to the largest logit, that counts as rounding."""
 
@@ -44,6 +42,7 @@ class Job:
     """Whether an image gets pictures."""
     later: bool = False
     """Whether they are drawn once all maps are known."""
+    code: OwnCode = field(default_factory=OwnCode)
     unreadable: dict[str, str] = field(default_factory=dict)
     """Reason by path."""
     noted: set[str] = field(default_factory=set)
@@ -62,82 +61,71 @@ class Job:
         """
         self._require_unchanged(chosen)
         # whole batches, also where half of one is known: the last bits of a map depend on what else is in its batch
-        size = self.explainer.batch_size(BATCH)
+        size = self.explainer.batch_size(max(1, min(BATCH, -(-len(chosen) // world().size))))
         batches = [chosen[start : start + size] for start in range(0, len(chosen), size)]
         pending = [batch for batch in batches if not all(one.path in self.ledger for one in batch)]
-        done = len(chosen) - sum(len([one for one in batch if one.path not in self.ledger]) for batch in pending)
-        for _ in behind(self._finish, self._explained(pending), threads=_FINISHERS, most=BATCH):
-            done += 1
-            progress("explaining", done + len(self.unreadable), len(chosen))
+        known = frozenset(one.path for batch in pending for one in batch if one.path in self.ledger)
+        maker = self._maker(known)
+        told = partial(self._tell, len(chosen), progress)
+        if world().size > 1:
+            with ThreadPoolExecutor(FINISHERS) as pool:
+                make_together(maker, pending, lambda pieces: self._take(pieces, pool, told), self.code)
+        else:
+            for _ in behind(self._finish(maker), maker.explained(pending), threads=FINISHERS, most=BATCH):
+                self._hear(maker.unreadable, maker.notes, maker.gap)
+                told()
+            self._hear(maker.unreadable, maker.notes, maker.gap)
         if self.gap is not None:
             log.info("self-check: sum of a map + bias = logit, to %.1g of the largest logit", max(self.gap, 1e-9))
 
     def readable(self, chosen: Sequence[Subject]) -> list[Picture]:
         """The pictures of those images that can be read."""
-        return [picture for picture in map(self._read, chosen) if isinstance(picture, Picture)]
+        return [picture for picture in map(self._maker().read, chosen) if isinstance(picture, Picture)]
 
     def draw(self, chosen: Sequence[Subject], progress: Progress) -> None:
         """Draw the pictures of all images from their maps, once the scale is known."""
         known = [subject for subject in chosen if subject.path in self.ledger]
         entries = ((subject, self.ledger.read(subject.path)) for subject in known)
-        for done, _ in enumerate(ahead(self._redraw, entries, threads=_FINISHERS, most=BATCH), start=1):
+        for done, _ in enumerate(ahead(self._redraw, entries, threads=FINISHERS, most=BATCH), start=1):
             progress("drawing", done, len(known))
 
-    def _explained(self, batches: Sequence[Sequence[Subject]]) -> Iterator[tuple[Picture, Explained]]:
-        """Each image of the batches that is not known yet, with its maps."""
-        read = ahead(self._read, (one for batch in batches for one in batch), threads=_READERS, most=BATCH)
-        for batch in batches:
-            pictures = []
-            for subject in batch:
-                picture = next(read)
-                if isinstance(picture, Picture):
-                    pictures.append(picture)
-                else:
-                    self.unreadable[subject.path] = picture
-            if not pictures:
-                continue
-            found, gap = self.explainer.explain(pictures)
-            self._check(gap)
-            for method, note in found[0].notes.items():  # of the first batch; it is about all its images
-                if method not in self.noted:
-                    self.noted.add(method)
-                    log.info("%s: %s", method, note)
-            for picture, each in zip(pictures, found, strict=True):
-                if picture.subject.path not in self.ledger:
-                    yield picture, each
+    def _maker(self, known: frozenset[str] = frozenset()) -> Maker:
+        return Maker(self.explainer, self.writing, self.judge, self.max_pixels, self.draws, self.later, known)
 
-    def _check(self, gap: float | None) -> None:
-        if gap is None:
-            return
-        if not gap <= _GAP:
-            log.warning("self-check failed: the sum of a map misses logit - bias by %.2g of the largest logit", gap)
-        self.gap = gap if self.gap is None else max(gap, self.gap)
+    def _finish(self, maker: Maker) -> Callable[[tuple[Picture, Explained]], None]:
+        def finish(read: tuple[Picture, Explained]) -> None:
+            self._keep(maker.make(read))
 
-    def _read(self, subject: Subject) -> Picture | str:
-        """The picture, or the reason why it cannot be read."""
-        try:
-            return images.read_picture(subject, self.explainer.classifier.preprocessing, self.max_pixels)
-        except UnreadableImage as error:
-            return error.reason
+        return finish
 
-    def _finish(self, made: tuple[Picture, Explained]) -> None:
+    def _take(self, pieces: Sequence[Piece], pool: ThreadPoolExecutor, told: Callable[[], None]) -> None:
+        """Keep what all processes have made since they were last asked."""
+        for piece in pieces:
+            self._hear(piece.unreadable, piece.notes, piece.gap)
+        for _ in pool.map(self._keep, [made for piece in pieces for made in piece.made]):
+            told()
+
+    def _keep(self, made: Made) -> None:
         """Write an image's files, and then enter what is known of it."""
-        picture, found = made
-        subject = picture.subject
-        draws = self.draws(subject, found)
-        rows = self.writing.rows(picture, found, drawn=draws)
-        content = self.writing.raw_maps(picture, found, rows)
-        if draws and not self.later:
-            maps = [found.maps[method][place] for method, place in found.order()]
-            content |= self.writing.pictures(picture.original(), subject, rows, maps)
-        self.folder.write_all(content)
-        probabilities = tuple(map(float, found.probabilities))
-        loss = loss_of(subject, self.writing.names, found)
-        extra = self.judge.judge(picture, found, rows, self.writing) | found.extra
-        extra["maps"] = [map_facts(found.maps[method][place]) for method, place in found.order()]
-        entry = Entry(subject.path, picture.sha256, picture.size, loss, probabilities, rows, extra)
+        self.folder.write_all(made.content)
         with self._keeping:
-            self.ledger.add(entry)
+            self.ledger.add(made.entry)
+
+    def _hear(self, unreadable: dict[str, str], notes: dict[str, str], gap: float | None) -> None:
+        """Take note of what was found out on the way, and say what is new."""
+        self.unreadable |= unreadable
+        for method, note in notes.items():
+            if method not in self.noted:
+                self.noted.add(method)
+                log.info("%s: %s", method, note)
+        before, self.gap = self.gap, worst([self.gap, gap])
+        if self.gap is not None and self.gap != before and self.gap > _GAP:
+            log.warning(
+                "self-check failed: the sum of a map misses logit - bias by %.2g of the largest logit", self.gap
+            )
+
+    def _tell(self, total: int, progress: Progress) -> None:
+        progress("explaining", len(self.ledger) + len(self.unreadable), total)
 
     def _redraw(self, known: tuple[Subject, Entry]) -> None:
         subject, entry = known

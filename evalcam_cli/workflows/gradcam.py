@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,6 +15,7 @@ import torch
 
 from evalcam_cli.config import RunConfig
 from evalcam_cli.data.preprocessing import Preprocessing
+from evalcam_cli.distributed import joined, on_first
 from evalcam_cli.errors import UsageError
 from evalcam_cli.explain.faithfulness_summary import Summary
 from evalcam_cli.explain.layers import find_layers
@@ -53,6 +54,7 @@ from evalcam_cli.workflows.manifest import write_manifest
 from evalcam_cli.workflows.map_files import Writing, read_map
 from evalcam_cli.workflows.sanity_checks import check_methods, spread, write_verdicts
 from evalcam_cli.workflows.scoring import write_scores
+from evalcam_cli.workflows.shared_maps import OwnCode
 
 log = logging.getLogger("evalcam")
 
@@ -113,9 +115,19 @@ class GradCamResultFiles:
 def explain(config: RunConfig, request: GradCamRequest, progress: Progress = silent) -> GradCamResultFiles:
     """Write an overlay and a raw map per image, class and method, `explanations.csv`, and what else was asked for.
 
+    Several processes share the images; the first one does the rest, and writes. Once torchrun has started all of them
+    anew, what was finished before is kept.
+
     Raises:
         EvalcamError: As the exit codes say; maps finished before are kept.
     """
+    with joined() as here:
+        again = here.restarts > 0 and not request.overwrite
+        request = replace(request, resume=request.resume or again)
+        return on_first(lambda: _explain(config, request, progress))
+
+
+def _explain(config: RunConfig, request: GradCamRequest, progress: Progress) -> GradCamResultFiles:
     network = _load(config, request)
     loaded, target = network.loaded, network.target
     chosen = _subjects(config, request, loaded)
@@ -150,7 +162,8 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
             judge = Judge(asked.box_threshold, request.find_boxes or request.boxes is not None, truth)
             job = Job(
                 explainer, writing, judge, folder, ledger, config.data.max_pixels,
-                _drawn(request, writing.names), later=asked.norm == "shared",
+                _Drawn(request.report == "mistakes", writing.names), later=asked.norm == "shared",
+                code=OwnCode(request.model, request.target),
             )  # fmt: skip
             verdicts = _check(job, layer, chosen, progress) if request.score else {}
             job.run(chosen, progress)
@@ -244,13 +257,15 @@ def _largest(job: Job) -> dict[str, float]:
     return largest
 
 
-def _drawn(request: GradCamRequest, classes: Sequence[str]) -> Callable[[Subject, Explained], bool]:
+@dataclass(frozen=True)
+class _Drawn:
     """Which images get pictures: all, or those that a report of mistakes is about."""
 
-    def draws(subject: Subject, found: Explained) -> bool:
-        return request.report != "mistakes" or found.predicted is None or classes[found.predicted] != subject.label
+    mistakes_only: bool
+    classes: tuple[str, ...]
 
-    return draws
+    def __call__(self, subject: Subject, found: Explained) -> bool:
+        return not self.mistakes_only or found.predicted is None or self.classes[found.predicted] != subject.label
 
 
 @dataclass(frozen=True)
