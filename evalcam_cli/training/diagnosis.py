@@ -1,20 +1,27 @@
-"""Whether a run underfits, overfits or is fine, the numbers behind that, and what to do about it."""
+"""What is wrong with a run, the numbers behind that, and what to do about it."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from evalcam_cli.training.history import EpochRecord
+import numpy as np
+from numpy.typing import ArrayLike
 
-_ADVICE = {
-    "underfits": "train longer, raise the learning rate, use a larger network or pretrained weights, "
-    "or weaken augmentation and weight decay",
-    "overfits": "get more images, strengthen augmentation, weight decay or label smoothing, "
-    "start from pretrained weights, freeze early stages, use a smaller network or stop earlier",
-    "is fine": "keep these settings; confirm them with cross-validation before the test set is used",
-    "cannot be judged": "set aside validation images (split.ratios) to tell under- from overfitting",
-}
+from evalcam_cli.training import symptoms
+from evalcam_cli.training.history import EpochRecord
+from evalcam_cli.training.symptoms import Facts, Finding
+
+VERDICTS = (
+    "validation_easier",
+    "learning_rate_too_high",
+    "learning_rate_too_low",
+    "class_collapse",
+    "too_few_images",
+    "overfits",
+    "underfits",
+    "is fine",
+    "cannot be judged",
+)
 
 
 @dataclass(frozen=True)
@@ -22,16 +29,20 @@ class Diagnosis:
     """The verdict of `diagnose`, as written to `diagnosis.json`."""
 
     verdict: str
-    """`underfits`, `overfits`, `is fine` or `cannot be judged`."""
+    """One of `VERDICTS`: the code of the first finding."""
     sentence: str
+    """Of the first finding, with the accuracies."""
     advice: str
-    train_accuracy: float | None
+    findings: tuple[Finding, ...]
+    """All that the run shows, most serious first."""
+    train_accuracy: float
     """Of the best weights on a fixed part of the training images, with evaluation transforms."""
     val_accuracy: float | None
     gap: float | None
-    """Training minus validation accuracy."""
+    """Training minus validation accuracy, at validation's mix of classes."""
     gap_standard_error: float | None
     train_images: int
+    """Behind `train_accuracy`."""
     val_images: int
     chance: float
     """Accuracy of always naming the most frequent training class."""
@@ -46,36 +57,54 @@ class Diagnosis:
 
 def diagnose(
     *,
-    train_accuracy: float,
-    val_accuracy: float | None,
-    train_images: int,
-    val_images: int,
-    chance: float,
-    best_epoch: int,
     history: Sequence[EpochRecord],
+    best_epoch: int,
+    classes: Sequence[str],
+    train_counts: Sequence[int],
+    train_confusion: ArrayLike,
+    val_confusion: ArrayLike | None,
+    lr: float,
 ) -> Diagnosis:
-    """Judge a run by the accuracy on images it has learned from and on images it has not.
+    """Judge a run by its curves, and by what its best weights say of images it has learned from and of others.
 
-    The rules, in this order. Underfitting: training accuracy under 0.75 (where chance is lower), or less than half of
-    the way from chance to 1, with a gap of at most 0.10 or two standard errors. Overfitting: a gap above 0.10 that
-    exceeds two standard errors, or a gap above 0.05 with a validation loss that ends more than 25 % above its lowest
-    value. Anything else is fine.
+    The rules, with their thresholds, are in `training.symptoms`. Their order: validation that is easier than training
+    puts every other number in doubt; a wrong learning rate explains all that follows; a lost class is hidden by the
+    accuracy; then the gap, and last what was not learned. Non-finite losses do not come here: they end a run.
+
+    Args:
+        history: One record per epoch, at least one.
+        best_epoch: Whose weights were kept, from 1.
+        classes: K names, in output order.
+        train_counts: (K,) images of each class in the whole training set.
+        train_confusion: (K, K) counts, rows true and columns predicted, of a fixed part of the training images, by the
+            best weights and with evaluation transforms.
+        val_confusion: The same of all validation images; None without any.
+        lr: `train.lr`, the highest rate.
     """
+    trained = np.asarray(train_confusion, dtype=np.int64)
+    facts = Facts(
+        history=tuple(history),
+        best_epoch=best_epoch,
+        classes=tuple(classes),
+        train_counts=np.asarray(train_counts, dtype=np.int64),
+        train_confusion=trained,
+        val_confusion=np.zeros_like(trained) if val_confusion is None else np.asarray(val_confusion, dtype=np.int64),
+        lr=lr,
+    )
+    findings = _findings(facts)
     losses = [record.val_loss for record in history if record.val_loss is not None]
-    gap = None if val_accuracy is None else train_accuracy - val_accuracy
-    error = None if val_accuracy is None else _gap_error(train_accuracy, train_images, val_accuracy, val_images)
-    verdict = _verdict(train_accuracy, gap, error, chance, losses)
     return Diagnosis(
-        verdict=verdict,
-        sentence=_sentence(verdict, train_accuracy, val_accuracy, gap, error, chance, best_epoch, len(history)),
-        advice=_ADVICE[verdict],
-        train_accuracy=train_accuracy,
-        val_accuracy=val_accuracy,
-        gap=gap,
-        gap_standard_error=error,
-        train_images=train_images,
-        val_images=val_images,
-        chance=chance,
+        verdict=findings[0].code,
+        sentence=f"{findings[0].sentence}: {facts.numbers}.",
+        advice=findings[0].advice,
+        findings=findings,
+        train_accuracy=facts.train_accuracy,
+        val_accuracy=facts.val_accuracy,
+        gap=facts.gap if facts.val_images else None,
+        gap_standard_error=facts.gap_standard_error if facts.val_images else None,
+        train_images=facts.train_images,
+        val_images=facts.val_images,
+        chance=facts.chance,
         best_epoch=best_epoch,
         epochs=len(history),
         val_loss_best=min(losses, default=None),
@@ -83,35 +112,32 @@ def diagnose(
     )
 
 
-def _gap_error(train: float, train_images: int, val: float, val_images: int) -> float:
-    """Standard error of a difference of proportions, one success and one failure added (Agresti & Caffo 2000)."""
-
-    def variance(rate: float, count: int) -> float:
-        adjusted = (rate * count + 1) / (count + 2)
-        return adjusted * (1 - adjusted) / (count + 2)
-
-    return math.sqrt(variance(train, train_images) + variance(val, val_images))
-
-
-def _verdict(train: float, gap: float | None, error: float | None, chance: float, losses: Sequence[float]) -> str:
-    if gap is None or error is None:
-        return "cannot be judged"
-    learned_little = train < max(0.75 if chance < 0.75 else 0.0, chance + (1 - chance) / 2)
-    if learned_little and gap <= max(0.10, 2 * error):
-        return "underfits"
-    loss_climbed = len(losses) > 1 and losses[-1] > 1.25 * min(losses)
-    if (gap > 0.10 and gap > 2 * error) or (loss_climbed and gap > 0.05):
-        return "overfits"
-    return "is fine"
-
-
-def _sentence(
-    verdict: str, train: float, val: float | None, gap: float | None, error: float | None, chance: float,
-    best_epoch: int, epochs: int,
-) -> str:  # fmt: skip
-    if val is None or gap is None or error is None:
-        return f"The run cannot be judged: training accuracy {train:.3f}, no validation images."
-    return (
-        f"The run {verdict}: accuracy {train:.3f} on training images, {val:.3f} on validation images "
-        f"(gap {gap:+.3f} ± {error:.3f}, chance {chance:.3f}), best epoch {best_epoch} of {epochs}."
-    )
+def _findings(facts: Facts) -> tuple[Finding, ...]:
+    """What the rules find, most serious first; the first is the verdict."""
+    rate = symptoms.rate_too_high(facts) or symptoms.rate_too_low(facts)
+    if not facts.val_images:
+        unknown = Finding(
+            "cannot be judged",
+            "The run cannot be judged",
+            "set aside validation images (split.ratios) to tell under- from overfitting",
+        )
+        return (unknown, rate) if rate else (unknown,)
+    gap = symptoms.overfitting(facts)
+    collapse = symptoms.collapse(facts)
+    found = [symptoms.easier_validation(facts), rate]
+    if collapse and (symptoms.rare(facts) or not facts.learned_little):
+        found.append(collapse)
+        collapse = None
+    found.append(gap)
+    if not gap and not rate:
+        found.append(symptoms.underfitting(facts))
+    if not any(found):
+        found.append(
+            Finding(
+                "is fine",
+                "The run is fine",
+                "keep these settings; confirm them with cross-validation before the test set is used",
+            )
+        )
+    found += [collapse, symptoms.few_validation_images(facts)]
+    return tuple(finding for finding in found if finding)

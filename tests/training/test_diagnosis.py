@@ -1,19 +1,48 @@
-"""Underfitting, overfitting or fine, by the numbers."""
+"""What is wrong with a run, by the numbers; and with recorded runs, by what was done to them."""
+
+import math
+from typing import Any
 
 import pytest
 
 from evalcam_cli.training.diagnosis import Diagnosis, diagnose
 from evalcam_cli.training.history import EpochRecord
 
+GOOD = [1.3, 0.9, 0.6, 0.4, 0.3]
 
-def judged(train: float, val: float | None, losses: list[float] | None = None, images: int = 400) -> Diagnosis:
+
+def confusion(accuracy: float, per_class: int, classes: int = 4) -> list[list[int]]:
+    """Equally many images of each class, of which a share is told right and the others are spread."""
+    right = round(accuracy * per_class)
+    wrong, more = divmod(per_class - right, classes - 1)
+    rows = [[wrong + (shift <= more) for shift in range(classes)] for _ in range(classes)]
+    rows = [[row[(column - index) % classes] for column in range(classes)] for index, row in enumerate(rows)]
+    for index, row in enumerate(rows):
+        row[index] = right
+    assert all(sum(row) == per_class for row in rows)
+    return rows
+
+
+def verdict_on(
+    train: float = 0.95, val: float | None = 0.93, *, train_losses: list[float] = GOOD,
+    val_losses: list[float] | None = None, images: int = 100, **changes: Any,
+) -> Diagnosis:  # fmt: skip
+    """The diagnosis of a run with four classes, each with `images` training and validation images."""
+    losses = train_losses if val_losses is None else val_losses
     history = [
-        EpochRecord(epoch + 1, loss, loss, 0.5, 0.5, 0.1, 100.0, 1.0) for epoch, loss in enumerate(losses or [1.0, 0.9])
+        EpochRecord(epoch, loss, None if val is None else other, val, val, 0.1, 100.0, 1.0)
+        for epoch, (loss, other) in enumerate(zip(train_losses, losses, strict=True), 1)
     ]
-    return diagnose(
-        train_accuracy=train, val_accuracy=val, train_images=images, val_images=images if val is not None else 0,
-        chance=0.25, best_epoch=1, history=history,
-    )  # fmt: skip
+    facts = {
+        "history": history,
+        "best_epoch": len(history),
+        "classes": ("a", "b", "c", "d"),
+        "train_counts": [images] * 4,
+        "train_confusion": confusion(train, images),
+        "val_confusion": None if val is None else confusion(val, images),
+        "lr": 1e-3,
+    }
+    return diagnose(**{**facts, **changes})
 
 
 @pytest.mark.parametrize(
@@ -23,27 +52,120 @@ def judged(train: float, val: float | None, losses: list[float] | None = None, i
         (0.62, 0.60, None, "underfits"),
         (0.99, 0.70, None, "overfits"),
         (0.70, 0.40, None, "overfits"),  # little learned, and that by heart
-        (0.97, 0.90, [0.9, 0.4, 0.5, 0.7], "overfits"),  # the validation loss has turned
-        (0.97, 0.95, [0.9, 0.4, 0.3, 0.3], "is fine"),
+        (0.97, 0.90, [0.9, 0.4, 0.5, 0.7, 0.8], "overfits"),  # the validation loss has turned
+        (0.97, 0.90, [0.9, 0.4, 0.3, 0.9, 0.3], "is fine"),  # one bad epoch is no turn
+        (0.97, 0.95, None, "is fine"),
         (0.95, 0.96, None, "is fine"),
         (0.99, None, None, "cannot be judged"),
     ],
 )
-def test_the_verdict_follows_the_stated_rules(
+def test_the_gap_decides_between_under_and_overfitting(
     train: float, val: float | None, losses: list[float] | None, verdict: str
 ) -> None:
-    assert judged(train, val, losses).verdict == verdict
+    assert verdict_on(train, val, val_losses=losses).verdict == verdict
 
 
 def test_a_gap_that_chance_explains_is_not_overfitting() -> None:
-    assert judged(0.95, 0.80, images=20).verdict == "is fine"
-    assert judged(0.95, 0.80, images=2000).verdict == "overfits"
+    few = verdict_on(0.95, val_confusion=confusion(0.80, 5))
+    many = verdict_on(0.95, val_confusion=confusion(0.80, 500))
+
+    assert few.gap == pytest.approx(many.gap)
+    assert few.verdict == "is fine"
+    assert many.verdict == "overfits"
+
+
+def test_the_standard_error_is_that_of_a_difference_of_proportions() -> None:
+    """Agresti and Caffo 2000: one success and one failure added to each of the two samples."""
+    diagnosis = verdict_on(0.90, 0.80)
+    train, val = 361 / 402, 321 / 402
+
+    assert diagnosis.gap == pytest.approx(0.10)
+    assert diagnosis.gap_standard_error == pytest.approx(math.sqrt((train * (1 - train) + val * (1 - val)) / 402))
+
+
+def test_sets_with_other_shares_of_the_classes_are_compared_at_the_same_shares() -> None:
+    """Class a is always told right and b to one half, in both sets; only the shares of a and b differ."""
+    diagnosis = verdict_on(
+        classes=("a", "b"),
+        train_counts=[300, 100],
+        train_confusion=[[300, 0], [50, 50]],
+        val_confusion=[[40, 0], [80, 80]],
+    )
+
+    assert diagnosis.train_accuracy == 0.875
+    assert diagnosis.val_accuracy == 0.6
+    assert diagnosis.gap == pytest.approx(0)
+
+
+def test_few_images_per_class_are_named_as_the_reason_for_a_gap() -> None:
+    assert verdict_on(1.0, 0.5, train_counts=[5, 5, 6, 5]).verdict == "too_few_images"
+    assert verdict_on(1.0, 0.95, train_counts=[5, 5, 6, 5]).verdict == "is fine"  # they were enough
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "images", "verdict"),
+    [
+        (0.80, 0.95, 100, "validation_easier"),
+        (0.80, 0.90, 20, "is fine"),  # 1.4 standard errors
+        (0.95, 0.98, 1000, "is fine"),  # significant, and too little to matter
+    ],
+)
+def test_validation_is_suspected_only_when_clearly_easier(train: float, val: float, images: int, verdict: str) -> None:
+    assert verdict_on(train, val, images=images).verdict == verdict
+
+
+def test_a_training_loss_above_the_validation_loss_is_no_suspicion() -> None:
+    """Augmentation, mixup and label smoothing do that in a healthy run."""
+    diagnosis = verdict_on(0.97, 0.96, train_losses=[1.4, 1.2, 1.1, 1.0, 1.0], val_losses=[1.0, 0.5, 0.3, 0.2, 0.2])
+
+    assert diagnosis.verdict == "is fine"
+
+
+def test_a_rare_class_that_is_never_predicted_has_collapsed() -> None:
+    told = [[50, 0, 0, 0], [0, 50, 0, 0], [0, 0, 50, 0], [4, 3, 3, 0]]
+
+    diagnosis = verdict_on(train_counts=[100, 100, 100, 4], val_confusion=told)
+
+    assert diagnosis.verdict == "class_collapse"
+    assert "1 of 4 classes" in diagnosis.sentence
+    assert "d (4 training images)" in diagnosis.sentence
+    assert "0 predictions for 10 validation images" in diagnosis.sentence
+    assert "class_weights" in diagnosis.advice
+
+
+def test_a_class_with_four_validation_images_may_be_missed_by_chance() -> None:
+    told = [[50, 0, 0, 0], [0, 50, 0, 0], [0, 0, 50, 0], [2, 1, 1, 0]]
+
+    assert verdict_on(train_counts=[100, 100, 100, 4], val_confusion=told).verdict == "is fine"
+
+
+def test_without_validation_images_only_the_training_loss_is_judged() -> None:
+    diagnosis = verdict_on(0.3, None, train_losses=[30.0, 4.0, 1.5, 1.4, 1.4])
+
+    assert [finding.code for finding in diagnosis.findings] == ["cannot be judged", "learning_rate_too_high"]
+    assert diagnosis.gap is None
+    assert diagnosis.val_loss_best is None
 
 
 def test_the_sentence_holds_the_numbers_it_rests_on() -> None:
-    diagnosis = judged(0.99, 0.70)
+    diagnosis = verdict_on(0.99, 0.70)
 
     assert "0.990" in diagnosis.sentence
     assert "0.700" in diagnosis.sentence
     assert "chance 0.250" in diagnosis.sentence
     assert "augmentation" in diagnosis.advice
+
+
+def test_a_small_validation_set_is_said_beside_the_verdict() -> None:
+    diagnosis = verdict_on(0.95, val_confusion=confusion(0.8, 5))
+
+    assert diagnosis.verdict == "is fine"
+    assert [finding.code for finding in diagnosis.findings] == ["is fine", "few_validation_images"]
+    assert "20 images" in diagnosis.findings[1].sentence
+
+
+def test_the_document_is_plain_data() -> None:
+    document = verdict_on(0.99, 0.70).to_dict()
+
+    assert document["findings"][0]["code"] == document["verdict"] == "overfits"
+    assert document["epochs"] == 5
