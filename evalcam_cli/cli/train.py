@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evalcam_cli.cli import options
-from evalcam_cli.cli.terminal import screen, write_json, write_out
+from evalcam_cli.cli.terminal import Screen, screen, write_json, write_out, write_table
 from evalcam_cli.errors import UsageError
 from evalcam_cli.text import shown
 
 if TYPE_CHECKING:
+    from evalcam_cli.config import RunConfig
+    from evalcam_cli.training.rounds import RoundTable
+    from evalcam_cli.workflows.cross_validation import CrossValidation
+    from evalcam_cli.workflows.train import TrainRequest
     from evalcam_cli.workflows.training_run import TrainResult
 
 
@@ -22,7 +26,13 @@ def train(
     all_folds: Annotated[
         bool, typer.Option("--all-folds", help="Train every round, into --out/fold-0, fold-1, …")
     ] = False,
+    jobs: Annotated[
+        int | None, typer.Option(metavar="N", help="Rounds of --all-folds at a time, each in a process; default 1.")
+    ] = None,
     folds: Annotated[int | None, typer.Option(metavar="K", help="Number of folds when DATA is split here.")] = None,
+    repeats: Annotated[
+        int | None, typer.Option(metavar="R", help="Divide DATA into folds R times, each time anew; default 1.")
+    ] = None,
     arch: Annotated[str | None, typer.Option(help="Architecture, e.g. resnet18; default resnet18.")] = None,
     weights: Annotated[
         str | None,
@@ -56,6 +66,7 @@ def train(
         assignments,
         {
             "split.folds": folds,
+            "split.repeats": repeats,
             "split.group_by": group_by,
             "split.ungrouped": ungrouped,
             "split.leaks": options.leak_policy(drop_leaks, resplit, allow_leaks),
@@ -72,8 +83,11 @@ def train(
     )
     if fold is not None and all_folds:
         raise UsageError("choose one of --fold and --all-folds")
+    if jobs is not None and not all_folds:
+        raise UsageError("--jobs trains several rounds at a time; add --all-folds")
+    if repeats is not None and settings.split.folds is None:
+        raise UsageError("--repeats is for cross-validation folds; add --folds K")
     options.refuse_both(resume, overwrite)
-    from evalcam_cli.workflows.cross_validation import train_all_folds  # noqa: PLC0415
     from evalcam_cli.workflows.train import TrainRequest, train  # noqa: PLC0415
 
     request = TrainRequest(
@@ -86,16 +100,24 @@ def train(
     )
     with screen(quiet=quiet) as view:
         if all_folds:
-            results = train_all_folds(settings, request, view.progress)
+            found = _train_all_folds(settings, request, view, jobs=1 if jobs is None else jobs)
+            results = found.results
         else:
-            results = [train(settings, request, view.progress)]
+            found, results = None, (train(settings, request, view.progress),)
     if json:
-        write_json({"out": str(request.out), "runs": [_document(result) for result in results]})
-        return
-    for result in results:
-        _print(result)
-    if all_folds:
+        document: dict[str, object] = {"out": str(request.out), "runs": [_document(result) for result in results]}
+        write_json(document if found is None else document | {"summary": found.table.document()})
+    elif found is None:
+        _print(results[0])
+    else:
+        _print_rounds(found.table)
         write_out(shown(request.out))
+
+
+def _train_all_folds(settings: "RunConfig", request: "TrainRequest", view: Screen, *, jobs: int) -> "CrossValidation":
+    from evalcam_cli.workflows.cross_validation import train_all_folds  # noqa: PLC0415
+
+    return train_all_folds(settings, request, view.progress, jobs=jobs)
 
 
 def _document(result: "TrainResult") -> dict[str, object]:
@@ -116,3 +138,26 @@ def _print(result: "TrainResult") -> None:
     write_out(f"weights  {shown(result.checkpoint)} (epoch {result.best_epoch} of {result.epochs})")
     write_out(f"sha256   {result.weights_sha256} (final state)")
     write_out(shown(result.folder))
+
+
+def _print_rounds(table: "RoundTable") -> None:
+    """A row per round with the validation metrics of its best epoch, and their mean and SD."""
+    header = (
+        "fold",
+        "epochs",
+        "best epoch",
+        "val loss",
+        "val accuracy",
+        "val balanced accuracy",
+        "diagnosis",
+        "sha256",
+    )
+    rows = []
+    for number, _, _, epochs, best, *validation, diagnosis, sha256 in table.rows():
+        numbers = ["" if one is None else f"{one:.3f}" for one in validation]
+        rows.append([number, epochs, best, *numbers, diagnosis, str(sha256 or "")[:12]])
+    times = f", {table.repeats} repeats" if table.repeats > 1 else ""
+    title = (
+        f"{len(table.rounds)} rounds{times}: validation images at the best epoch; `evaluate` measures the test folds"
+    )
+    write_table(header, rows, title=title, texts=(0, 6, 7))

@@ -51,8 +51,11 @@ class FoldPart:
     """One round of a cross-validation."""
 
     number: int
+    """repeat * folds + fold."""
     predictions: Predictions
     train_images: int
+    repeat: int = 0
+    """Which of the divisions into folds it is of."""
 
 
 def analyse(
@@ -117,7 +120,12 @@ def _rows(predictions: Predictions) -> Iterator[NDArray[np.float64]]:
 
 def _folds(parts: Sequence[FoldPart], pooled: Metrics) -> FoldTable:
     metrics = [(part.number, compute_metrics(part.predictions, positive=pooled.positive)) for part in parts]
-    return summarise_folds(metrics, [(part.train_images, len(part.predictions.targets)) for part in parts])
+    return summarise_folds(
+        metrics,
+        [(part.train_images, len(part.predictions.targets)) for part in parts],
+        repeats=len({part.repeat for part in parts}),
+        images=len({path for part in parts for path in part.predictions.paths}),
+    )
 
 
 def _values(predictions: Predictions, metrics: Metrics, prevalence: float) -> PredictiveValues:

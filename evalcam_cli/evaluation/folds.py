@@ -7,8 +7,9 @@ predictions put together. For ranks they differ in meaning, since the scores of 
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -99,6 +100,7 @@ class FoldTable:
     """All metrics over the rounds of one cross-validation."""
 
     folds: tuple[int, ...]
+    """Numbers of the rounds: repeat * folds + fold."""
     sizes: tuple[tuple[int, int], ...] | None
     """Training and test images of each round; None when unknown."""
     n_test: tuple[int, ...]
@@ -107,11 +109,24 @@ class FoldTable:
     """By round, the share of the test images in each class (its prevalence)."""
     summaries: dict[str, FoldSummary]
     """By name, a metric of one class as `recall[NAME]`."""
+    repeats: int = 1
+    """Divisions into folds; an image is tested once in each."""
+    images: int | None = None
+    """Different test images of all rounds; None when unknown."""
+
+    @property
+    def title(self) -> str:
+        """`5 folds`, or `15 rounds (3 repeats)`."""
+        if self.repeats == 1:
+            return f"{len(self.folds)} folds"
+        return f"{len(self.folds)} rounds ({self.repeats} repeats)"
 
     def document(self) -> dict[str, object]:
         """Plain values for JSON; the numbers per class stand in the CSV files only."""
         return {
             "folds": list(self.folds),
+            "repeats": self.repeats,
+            "n_predictions": sum(self.n_test),
             "n_train": None if self.sizes is None else [train for train, _ in self.sizes],
             "n_test": list(self.n_test),
             "prevalence": [dict(shares) for shares in self.shares],
@@ -153,7 +168,13 @@ def _document(one: FoldSummary) -> dict[str, object]:
     }
 
 
-def summarise_folds(folds: Sequence[tuple[int, Metrics]], sizes: Sequence[tuple[int, int]] | None = None) -> FoldTable:
+def summarise_folds(
+    folds: Sequence[tuple[int, Metrics]],
+    sizes: Sequence[tuple[int, int]] | None = None,
+    *,
+    repeats: int = 1,
+    images: int | None = None,
+) -> FoldTable:
     """Put the metrics of the rounds side by side.
 
     A metric that is undefined in a fold is left out of its mean, SD and interval, and `folds_defined` says so.
@@ -161,7 +182,9 @@ def summarise_folds(folds: Sequence[tuple[int, Metrics]], sizes: Sequence[tuple[
     Args:
         folds: Number and metrics of each round, all of the same classes.
         sizes: Training and test images of each round, validation images not counted. None: every image is in one test
-            fold and all others were trained on, so n_test / n_train = 1 / (k - 1).
+            fold of each division and all others were trained on, so n_test / n_train = 1 / (k - 1) for k folds.
+        repeats: Divisions into folds that the rounds are of.
+        images: Different test images.
 
     Raises:
         ValueError: There are no folds, or their classes or the number of sizes differ.
@@ -171,24 +194,27 @@ def summarise_folds(folds: Sequence[tuple[int, Metrics]], sizes: Sequence[tuple[
     if sizes is not None and (len(sizes) != len(folds) or any(min(pair) < 1 for pair in sizes)):
         raise ValueError("sizes must be (n_train, n_test) of each fold, all from 1")
     first = folds[0][1]
+    ratios = partial(_ratio, folds=len(folds) / repeats, sizes=sizes)
     summaries = {}
     for name in dict.fromkeys(name for _, metrics in folds for name in metrics.overall):
-        summaries[name] = _summary(name, None, [metrics.overall.get(name, _ABSENT) for _, metrics in folds], sizes)
+        summaries[name] = _summary(name, None, [metrics.overall.get(name, _ABSENT) for _, metrics in folds], ratios)
     for label in first.classes:
         for name in first.per_class[label].estimates:
             found = [metrics.per_class[label].estimates[name] for _, metrics in folds]
-            summaries[f"{name}[{label}]"] = _summary(name, label, found, sizes)
+            summaries[f"{name}[{label}]"] = _summary(name, label, found, ratios)
     return FoldTable(
         tuple(fold for fold, _ in folds),
         None if sizes is None else tuple(sizes),
         tuple(metrics.n for _, metrics in folds),
         tuple({label: entry.support / metrics.n for label, entry in metrics.per_class.items()} for _, metrics in folds),
         summaries,
+        repeats,
+        images,
     )
 
 
 def _summary(
-    metric: str, label: str | None, estimates: Sequence[Estimate], sizes: Sequence[tuple[int, int]] | None
+    metric: str, label: str | None, estimates: Sequence[Estimate], ratio: Callable[[Sequence[int]], float]
 ) -> FoldSummary:
     values = tuple(estimate.estimate for estimate in estimates)
     reasons = tuple(estimate.undefined_reason for estimate in estimates)
@@ -198,14 +224,13 @@ def _summary(
     if defined:
         mean = float(np.mean(defined))
         sd = float(np.std(defined, ddof=1)) if len(defined) > 1 else None
-        ratio = _ratio(places, len(values), sizes)
-        interval = _within(nadeau_bengio(defined, ratio), metric)
+        interval = _within(nadeau_bengio(defined, ratio(places)), metric)
     low, high = (min(defined), max(defined)) if defined else (None, None)
     return FoldSummary(metric, label, values, reasons, mean, sd, low, high, interval)
 
 
-def _ratio(places: Sequence[int], folds: int, sizes: Sequence[tuple[int, int]] | None) -> float:
-    """n_test / n_train over the folds that count; infinite for a single fold of unknown size."""
+def _ratio(places: Sequence[int], folds: float, sizes: Sequence[tuple[int, int]] | None) -> float:
+    """n_test / n_train over the rounds that count; infinite for a single fold of unknown size."""
     if sizes is None:
         return 1 / (folds - 1) if folds > 1 else math.inf
     return sum(sizes[index][1] for index in places) / sum(sizes[index][0] for index in places)
@@ -292,3 +317,12 @@ def headline(pooled: Metrics, table: FoldTable) -> dict[str, Estimate]:
             found[name] = table.summaries[name].estimate(pooled.n)
         found[other] = pooled.overall[name]
     return found
+
+
+def of_rounds(pooled: Metrics, table: FoldTable) -> Metrics:
+    """The metrics of a cross-validation, from those of all out-of-fold predictions together.
+
+    `n` counts images. After R divisions each of them has R predictions: those are what counts and denominators count,
+    and what the confusion matrix sums to.
+    """
+    return replace(pooled, n=pooled.n if table.images is None else table.images, overall=headline(pooled, table))

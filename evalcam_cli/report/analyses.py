@@ -19,6 +19,7 @@ from evalcam_cli.text import counted
 
 LABEL_ERRORS_HEADER = ("path", "target", "suggested", "self_confidence", "margin")
 _SUSPECTS = 10
+_ROUNDS = 10  # more are too many columns for a page
 _SLICED = ("accuracy", "balanced_accuracy", "roc_auc", "roc_auc_ovr_macro")
 
 
@@ -107,22 +108,37 @@ def _without_section(without: WithoutLeaks) -> Iterator[str]:
 
 
 def _fold_section(found: FoldTable) -> Iterator[str]:
-    header = ("metric", *(f"fold {number}" for number in found.folds), "mean", "SD", "95 % interval")
+    shown = found.folds if len(found.folds) <= _ROUNDS else ()
+    header = ("metric", *(f"fold {number}" for number in shown), "mean", "SD", "95 % interval")
     rows = []
+    if found.repeats > 1:
+        yield f"{found.title}: fold I is the round with the number I, repeat * folds + fold."
+        yield ""
     for name in MAIN_METRICS:
         one = found.summaries.get(name)
         if one is not None:
-            numbers = map(number_text, (*one.values, one.mean, one.sd))
+            numbers = map(number_text, (*one.values[: len(shown)], one.mean, one.sd))
             rows.append((name, *numbers, interval_text(one.estimate())))
     yield from table(header, rows)
     yield ""
+    if not shown:
+        yield "The values of each round are in `folds.csv`."
+        yield ""
     yield "![Folds](folds.png)"
     yield ""
     yield (
-        "The intervals are Nadeau and Bengio's: folds share training images, so SD / √k would be far too small. They "
-        "speak of the average over training sets, not of one shipped model. In the first table ranks and F1 are means "
-        "over the folds; those of all out-of-fold predictions together are called `…_pooled_oof`, because scores of "
-        "different models are not on one scale. All other numbers there are of all out-of-fold predictions together."
+        "The intervals are Nadeau and Bengio's: folds share training images, so SD / √rounds would be far too small. "
+        "They speak of the average over training sets, not of one shipped model. In the first table ranks and F1 are "
+        "means over the folds; those of all out-of-fold predictions together are called `…_pooled_oof`, because scores "
+        "of different models are not on one scale. All other numbers there are of all out-of-fold predictions together."
+    )
+
+
+def repeats_sentence(repeats: int) -> str:
+    """What several predictions of each image mean for the intervals."""
+    return (
+        f"each image has {repeats} predictions, by models of {repeats} divisions, which are no independent "
+        "observations. Intervals are by image, or by group where there are groups, drawn and counted as wholes."
     )
 
 

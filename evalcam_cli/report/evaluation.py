@@ -111,11 +111,12 @@ def _calibration_document(report: Report) -> dict[str, object]:
 def tidy_rows(report: Report) -> Iterator[tuple[object, ...]]:
     """One number per row, of all images and, in a cross-validation, of each fold."""
     metrics, subset = report.metrics, report.subset
+    rows = int(metrics.confusion.sum())
     for name, estimate in metrics.overall.items():
         yield (name, None, _average(name), subset, None, *_cells(estimate), estimate.n, estimate.undefined_reason)
     for label, entry in metrics.per_class.items():
         for name in _COUNTS:
-            yield (name, label, None, subset, None, getattr(entry, name), None, None, None, metrics.n, None)
+            yield (name, label, None, subset, None, getattr(entry, name), None, None, None, rows, None)
         for name, estimate in entry.estimates.items():
             yield (name, label, None, subset, None, *_cells(estimate), estimate.n, estimate.undefined_reason)
     if report.analyses.folds is not None:

@@ -6,7 +6,7 @@ from evalcam_cli.evaluation.analyses import BEFORE
 from evalcam_cli.evaluation.definitions import define
 from evalcam_cli.evaluation.gates import GateResult
 from evalcam_cli.evaluation.metrics import CLASS_METRICS, FURTHER_METRICS, MAIN_METRICS, POINT_METRICS, Metrics
-from evalcam_cli.report.analyses import analysis_sections
+from evalcam_cli.report.analyses import analysis_sections, repeats_sentence
 from evalcam_cli.report.contents import Report
 from evalcam_cli.report.markup import escaped, table
 from evalcam_cli.report.tables import (
@@ -77,13 +77,17 @@ def _headline(report: Report) -> list[str]:
     accuracy = metrics.overall["accuracy"]
     interval = f" (95 % interval {interval_text(accuracy)})" if accuracy.ci_low is not None else ""
     where = f" of the set {escaped(subset)}" if subset not in ("", "all") else ""
-    right = int(metrics.confusion.trace())
-    lines = [
-        f"**Accuracy {accuracy.estimate:.3f}**{interval}: {right:,} of {counted(metrics.n, 'image')}{where} right."
-    ]
+    right, said = int(metrics.confusion.trace()), int(metrics.confusion.sum())
+    of = counted(metrics.n, "image")
+    if said != metrics.n:  # a repeated cross-validation
+        of = f"{counted(said, 'prediction')} of {of}"
+    lines = [f"**Accuracy {accuracy.estimate:.3f}**{interval}: {right:,} of {of}{where} right."]
     if metrics.positive is not None:
         lines += ["", f"Positive class: {escaped(metrics.positive)}."]
-    if metrics.groups is not None:
+    folds = report.analyses.folds
+    if folds is not None and folds.repeats > 1:
+        lines += ["", f"{folds.title}: {repeats_sentence(folds.repeats)}"]
+    elif metrics.groups is not None:
         lines += ["", f"Intervals are by group: {counted(metrics.groups, 'group')}, drawn and counted as wholes."]
     if report.looks:
         lines += ["", escaped(report.looks)]

@@ -49,7 +49,7 @@ def _pictures(report: Report) -> Iterator[tuple[str, bytes]]:
     if analyses.decision is not None:
         yield "decision_curve.png", _decision_curve(analyses.decision, _threshold(report))
     if analyses.folds is not None:
-        yield "folds.png", plots_folds.plot_folds(_dots(analyses.folds))
+        yield "folds.png", plots_folds.plot_folds(_dots(analyses.folds), title=analyses.folds.title)
 
 
 def _risk_coverage(found: RiskCoverage) -> bytes:

@@ -21,8 +21,13 @@ class FoldDots:
     high: float | None = None
 
 
-def plot_folds(metrics: Sequence[FoldDots]) -> bytes:
-    """A row per metric: a dot per fold, a diamond for the mean, and its interval as a bar."""
+def plot_folds(metrics: Sequence[FoldDots], *, title: str | None = None) -> bytes:
+    """A row per metric: a dot per fold, a diamond for the mean, and its interval as a bar.
+
+    Args:
+        metrics: In the order of the rows.
+        title: By default the number of folds.
+    """
     with own_style():
         figure = new_figure(6, 1.5 + 0.45 * max(len(metrics), 2))
         axes = figure.add_subplot()
@@ -62,7 +67,7 @@ def plot_folds(metrics: Sequence[FoldDots]) -> bytes:
         axes.grid(axis="x", alpha=0.3)
         axes.set_xlabel("value")
         folds = max((len(one.values) for one in metrics), default=0)
-        axes.set_title(f"{folds} folds", fontsize=11)
+        axes.set_title(title or f"{folds} folds", fontsize=11)
         if shown:
             figure.legend(loc="outside lower center", fontsize=9, ncols=3, frameon=False)
         return png_bytes(figure)

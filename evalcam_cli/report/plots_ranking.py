@@ -117,7 +117,7 @@ def plot_precision_recall(predictions: Predictions, metrics: Metrics) -> bytes:
             text = f"{label}: average precision {_value(entry.estimates['average_precision'])}"
             recall, precision = curve.recall[keep], curve.precision[keep]
             axes.step(recall, precision, where="pre", label=text, color=colour, linestyle=dashes)
-            share = entry.support / metrics.n
+            share = entry.support / int(metrics.confusion.sum())
             guess = f"guessing: {share:.3f}, the share of the class" if len(chosen) == 1 else None
             if len(chosen) > 1 and index == chosen[-1]:
                 guess = "guessing: the share of each class"

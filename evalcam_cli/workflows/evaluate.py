@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from evalcam_cli.config import RunConfig
 from evalcam_cli.distributed import joined, on_first
 from evalcam_cli.errors import GateError, UsageError
 from evalcam_cli.evaluation.analyses import Analyses, analyse
-from evalcam_cli.evaluation.folds import headline
+from evalcam_cli.evaluation.folds import of_rounds
 from evalcam_cli.evaluation.gates import Gate, GateResult, check_gates, parse_gate
 from evalcam_cli.evaluation.limits import IntervalChoice
 from evalcam_cli.evaluation.metrics import Metrics, compute_metrics
@@ -137,7 +137,7 @@ def _report(
         leaked=source.leaked,
     )
     if analyses.folds is not None:
-        metrics = replace(metrics, overall=headline(metrics, analyses.folds))
+        metrics = of_rounds(metrics, analyses.folds)
     results = demands.check(metrics, analyses, source)
     looks = _record(metrics, source)
     said = looks.sentence if looks else ""

@@ -164,13 +164,8 @@ def _of_folds(
     if config.evaluate.conformal is not None:
         raise UsageError(f"--conformal takes one round, e.g. --ckpt {shown(request.ckpt)}/{runs[0].name}")
     made = [_predict(config, replace(request, ckpt=run), progress, refuse) for run in runs]
-    folds = tuple(
-        FoldPart(
-            int(run.name.removeprefix("fold-")), one.predictions, len(read_split(run / "split.csv")[0].subset("train"))
-        )
-        for run, one in zip(runs, made, strict=True)
-    )
-    pooled = pool([_with_fold(fold) for fold in folds])
+    folds = tuple(_fold_part(run, one.predictions) for run, one in zip(runs, made, strict=True))
+    pooled = pool([_with_fold(fold) for fold in folds], repeats=[fold.repeat for fold in folds])
     seen = [path for one in made for path in one.seen]
     return Evaluated(
         pooled,
@@ -183,6 +178,12 @@ def _of_folds(
     )
 
 
+def _fold_part(run: Path, predictions: Predictions) -> FoldPart:
+    split, _ = read_split(run / "split.csv")
+    number = int(run.name.removeprefix("fold-"))
+    return FoldPart(number, predictions, len(split.subset("train")), number // (split.folds or 1))
+
+
 def _with_fold(part: FoldPart) -> Predictions:
     """The predictions with the number of their fold as a further column, unless there is one of that name."""
     predictions = part.predictions
@@ -193,11 +194,17 @@ def _with_fold(part: FoldPart) -> Predictions:
     return replace(predictions, extra_columns=(*predictions.extra_columns, "fold"), extra=extra)
 
 
-def pool(parts: Sequence[Predictions]) -> Predictions:
-    """Out-of-fold predictions of several models as one set; every image stands in exactly one.
+def pool(parts: Sequence[Predictions], *, repeats: Sequence[int] | None = None) -> Predictions:
+    """Out-of-fold predictions of several models as one set; every image stands in exactly one of each division.
 
     Each fold's own temperature is applied to its logits, which then have none; an operating point stays only when all
-    folds share it.
+    folds share it. The predictions of one image by models of several divisions are no independent observations: where
+    there are several, an image without a group becomes a group of its own, named by its path, so that every interval
+    is clustered.
+
+    Args:
+        parts: Of the rounds.
+        repeats: The division into folds that each round is of; by default one for all.
 
     Raises:
         DataError: The folds do not belong together.
@@ -205,11 +212,16 @@ def pool(parts: Sequence[Predictions]) -> Predictions:
     first = parts[0]
     if any(part.classes != first.classes for part in parts):
         raise DataError("the folds' models have different classes; they cannot be put together")
+    of = repeats or [0] * len(parts)
     paths = [path for part in parts for path in part.paths]
-    if len(set(paths)) < len(paths):
+    placed = {(repeat, path) for repeat, part in zip(of, parts, strict=True) for path in part.paths}
+    if len(placed) < len(paths):
         raise DataError(
             "an image stands in the test fold of several rounds; the rounds are not of one cross-validation"
         )
+    groups = [name for part in parts for name in part.groups or ("",) * len(part.paths)]
+    if len(set(of)) > 1:
+        groups = [group or path for group, path in zip(groups, paths, strict=True)]
     scaled = [part.logits if part.temperature == 1 else part.logits / np.float32(part.temperature) for part in parts]
     return replace(
         first,
@@ -217,7 +229,7 @@ def pool(parts: Sequence[Predictions]) -> Predictions:
         targets=np.concatenate([part.targets for part in parts]),
         paths=tuple(paths),
         subsets=tuple(name for part in parts for name in part.subsets),
-        groups=tuple(name for part in parts for name in part.groups),
+        groups=tuple(groups) if any(groups) else tuple(name for part in parts for name in part.groups),
         extra=tuple(row for part in parts for row in part.extra),
         temperature=1.0,
         operating_point=first.operating_point if len({part.operating_point for part in parts}) == 1 else None,

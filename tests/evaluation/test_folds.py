@@ -16,6 +16,7 @@ from evalcam_cli.evaluation.folds import (
     headline,
     nadeau_bengio,
     nadeau_bengio_test,
+    of_rounds,
     pooled_names,
     summarise_folds,
 )
@@ -292,3 +293,66 @@ def _nearest_mean(features: np.ndarray, truth: np.ndarray, test: np.ndarray) -> 
     means = [features[train][truth[train] == label].mean(axis=0) for label in (0, 1)]
     distances = np.stack([((features[test] - mean) ** 2).sum(axis=1) for mean in means])
     return float((distances.argmin(axis=0) == truth[test]).mean())
+
+
+# ---- repeats
+
+
+def test_the_interval_of_two_repeats_of_three_folds_worked_out_by_hand() -> None:
+    """Mean .85, SD sqrt(.055 / 5); J = 6 rounds, and n_test / n_train = 1/2 since each division has 3 folds."""
+    values = [0.8, 0.9, 1.0, 0.7, 0.9, 0.8]
+
+    found = nadeau_bengio(values, 1 / 2)
+
+    half = 2.570581835636314 * math.sqrt(0.055 / 5) * math.sqrt(1 / 6 + 1 / 2)
+    assert (found.low, found.high) == pytest.approx((0.85 - half, 0.85 + half))
+
+
+def test_repeats_leave_the_ratio_that_of_one_division() -> None:
+    given = rounds(folds=6, n=40)
+
+    table = summarise_folds(given, repeats=2)
+
+    one = table.summaries["accuracy"]
+    expected = nadeau_bengio(defined(one.values), 1 / 2)
+    assert one.interval.low == pytest.approx(expected.low)
+    assert table.title == "6 rounds (2 repeats)"
+    assert table.document()["repeats"] == 2
+
+
+def test_repeats_count_images_and_not_predictions() -> None:
+    predictions = sample(60)
+    twice = replace(
+        predictions,
+        logits=np.tile(predictions.logits, (2, 1)),
+        targets=np.tile(predictions.targets, 2),
+        paths=predictions.paths * 2,
+        groups=predictions.paths * 2,
+    )
+    table = summarise_folds(rounds(folds=4, n=30), repeats=2, images=60)
+
+    found = of_rounds(compute_metrics(twice, bootstrap=50), table)
+
+    assert found.n == 60
+    assert found.confusion.sum() == 120
+
+
+def test_saying_the_same_of_each_image_again_makes_no_interval_narrower() -> None:
+    predictions = sample(60, shift=0.8)
+    twice = replace(
+        predictions,
+        logits=np.tile(predictions.logits, (3, 1)),
+        targets=np.tile(predictions.targets, 3),
+        paths=predictions.paths * 3,
+        groups=predictions.paths * 3,
+    )
+
+    once = compute_metrics(predictions, bootstrap=300).overall
+    again = compute_metrics(twice, bootstrap=300).overall
+
+    for name in ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss"):
+        first, second = once[name], again[name]
+        assert second.estimate == pytest.approx(first.estimate)
+        assert None not in (first.ci_low, first.ci_high, second.ci_low, second.ci_high)
+        width = (second.ci_high or 0) - (second.ci_low or 0)
+        assert width > 0.93 * ((first.ci_high or 0) - (first.ci_low or 0))
