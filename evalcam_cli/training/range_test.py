@@ -16,7 +16,7 @@ from evalcam_cli.progress import Progress, silent
 from evalcam_cli.training.trainer import Trainer
 
 SMOOTHING = 0.8
-"""Weight of the past in the smoothed loss: about the last five steps count. More would move all readings to the right."""
+"""Weight of the past in the smoothed loss: about five steps count; more would move all readings to the right."""
 DIVERGED = 4.0
 """The test ends when the smoothed loss is this many times the best so far."""
 _FEWEST = 10
