@@ -21,6 +21,7 @@ _LARGE_GAP, _SMALL_GAP = 0.10, 0.05
 _LEARNED = 0.75
 _OVERSHOOT = 1.5
 _BARELY = 0.15
+_MOVING = 1e-3
 _RARELY = 0.1
 _UNSURE = 2 / 3
 
@@ -178,15 +179,22 @@ def rate_too_high(facts: Facts) -> Finding | None:
 
 
 def rate_too_low(facts: Facts) -> Finding | None:
-    """A training loss that has hardly left its start, though nothing shows that it cannot fall further."""
+    """A network that has hardly moved, with a rate at which it could not.
+
+    After three epochs or more the training loss has lost less than 15 % of its start, the training accuracy is less
+    than a quarter of the way from chance to 1 (a frozen or small network gets further, and underfits), and the rate is
+    below 1e-3: at that rate and above both AdamW and SGD with momentum do move a network, so that a flat loss has
+    another reason (weight decay, labels that say nothing).
+    """
     first, last = facts.train_losses[0], facts.train_losses[-1]
-    if not facts.learned_little or last < (1 - _BARELY) * first or len(facts.history) < 3:
+    near_chance = facts.train_accuracy < facts.chance + (1 - facts.chance) / 4
+    if len(facts.history) < 3 or facts.lr >= _MOVING or not near_chance or last < (1 - _BARELY) * first:
         return None
     return Finding(
         "learning_rate_too_low",
         f"The learning rate {facts.lr:.2g} is too low: in {len(facts.history)} epochs the training loss went from "
-        f"{first:.3f} to {last:.3f}",
-        "multiply train.lr by 10 (`evalcam lr-find` measures it), or train much longer",
+        f"{first:.3f} to {last:.3f} only",
+        "multiply train.lr by 10 or more (`evalcam lr-find` measures it), or train much longer",
     )
 
 

@@ -163,7 +163,7 @@ def prepare(curve: Curve, folder: Path) -> Path:
         chosen = [("train", path) for path in files[:train]] + [("val", path) for path in files[train : train + val]]
         if len(chosen) < train + val:
             raise ValueError(f"{curve.name}: {label} has {len(files)} distinct images, {train + val} are needed")
-        clean = []
+        clean: list[Path] = []
         for number, (part, path) in enumerate(chosen):
             if part == "val" and curve.copies:
                 path, given = draw.choice(clean), label  # noqa: PLW2901
