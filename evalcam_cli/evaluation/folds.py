@@ -32,6 +32,7 @@ CLIPPED = "nadeau_bengio_clipped"
 _NO_SPREAD = "all folds have the same value, which says nothing about how uncertain it is"
 _SAME = 1e-12  # relative; a spread below is rounding
 _ENDING = "_pooled_oof"
+_CHANCE = "ece_expected_if_calibrated"
 _ABSENT = Estimate(None, undefined_reason="not measured in this fold")  # no operating point there
 _RENAMED = {
     "roc_auc": "auc",
@@ -323,6 +324,10 @@ def of_rounds(pooled: Metrics, table: FoldTable) -> Metrics:
     """The metrics of a cross-validation, from those of all out-of-fold predictions together.
 
     `n` counts images. After R divisions each of them has R predictions: those are what counts and denominators count,
-    and what the confusion matrix sums to.
+    and what the confusion matrix sums to. The ECE that chance makes of a calibrated model is known for independent
+    predictions only.
     """
-    return replace(pooled, n=pooled.n if table.images is None else table.images, overall=headline(pooled, table))
+    overall = headline(pooled, table)
+    if table.repeats > 1 and _CHANCE in overall:
+        overall[_CHANCE] = Estimate(None, undefined_reason="several predictions of an image are not independent")
+    return replace(pooled, n=pooled.n if table.images is None else table.images, overall=overall)

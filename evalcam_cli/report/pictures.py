@@ -29,7 +29,14 @@ def write_pictures(folder: OutputFolder, report: Report) -> list[Path]:
 
 def _pictures(report: Report) -> Iterator[tuple[str, bytes]]:
     predictions, metrics, analyses = report.predictions, report.metrics, report.analyses
-    yield "confusion_matrix.png", plots_confusion.plot_confusion_matrix(metrics.confusion, metrics.classes)
+    yield (
+        "confusion_matrix.png",
+        plots_confusion.plot_confusion_matrix(
+            metrics.confusion,
+            metrics.classes,
+            unit="image" if int(metrics.confusion.sum()) == metrics.n else "prediction",
+        ),
+    )
     rows = plots_confusion.confusion_rows(metrics.confusion, metrics.classes)
     yield "confusions.csv", csv_bytes(plots_confusion.CONFUSIONS_HEADER, rows)
     bands = plots_ranking.roc_bands(predictions, metrics)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evalcam_cli.evaluation.calibration import ReliabilityBins
+from evalcam_cli.evaluation.clustered import clustered_proportion
 from evalcam_cli.evaluation.curves import consistency_bars, top_label_bins, uncalibrated
 from evalcam_cli.evaluation.intervals import wilson
 from evalcam_cli.evaluation.metrics import Metrics
@@ -30,7 +31,7 @@ def calibration_rows(predictions: Predictions) -> Iterator[tuple[object, ...]]:
         if one is None:
             continue
         bins = top_label_bins(one)
-        columns = (bins.counts, bins.hits, *_accuracy(bins), bins.confidence, *consistency_bars(bins))
+        columns = (bins.counts, bins.hits, *_accuracy(bins, one), bins.confidence, *_calibrated(bins, one))
         cells = [[None if math.isnan(value) else value for value in column.tolist()] for column in columns]
         edges = bins.edges.tolist()
         for row in zip(edges[:-1], edges[1:], *cells, strict=True):
@@ -40,15 +41,15 @@ def calibration_rows(predictions: Predictions) -> Iterator[tuple[object, ...]]:
 def plot_calibration(predictions: Predictions, metrics: Metrics) -> bytes:
     """Accuracy over confidence in 15 bins above the number of images in each.
 
-    With Wilson intervals, and with the range in which 95 % of calibrated models would lie. Where a temperature is
-    applied, the bins without it are shown as well.
+    With intervals (Wilson's, or by group), and with the range in which 95 % of calibrated models would lie, where
+    images have one prediction each. Where a temperature is applied, the bins without it are shown as well.
     """
     with own_style():
         bins, before = top_label_bins(predictions), uncalibrated(predictions)
         figure = new_figure(6, 7.2)
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         upper.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 4)), label="perfect calibration")
-        _plot_null(upper, bins)
+        _plot_null(upper, bins, predictions)
         if before is not None:
             raw = top_label_bins(before)
             filled = raw.counts > 0
@@ -61,26 +62,50 @@ def plot_calibration(predictions: Predictions, metrics: Metrics) -> bytes:
                 linewidth=1,
                 label=f"before temperature scaling: ECE {raw.ece:.3f}",
             )
-        _plot_bins(upper, bins)
+        _plot_bins(upper, bins, predictions)
         upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy of the most probable class")
         upper.set_title(f"Calibration of {counted(metrics.n, 'image')}\n{_summary(metrics)}", fontsize=11)
         bars = lower.bar(bins.edges[:-1], bins.counts, width=1 / len(bins.counts), align="edge", color=COLOURS[4])
         most = int(bins.counts.max())
         lower.bar_label(bars, [_short(int(count)) for count in bins.counts], fontsize=8, padding=1)
-        lower.set(xlabel="confidence (probability of the most probable class)", ylabel="images", ylim=(0, 1.35 * most))
+        unit = "predictions" if int(bins.counts.sum()) > metrics.n else "images"
+        lower.set(xlabel="confidence (probability of the most probable class)", ylabel=unit, ylim=(0, 1.35 * most))
         lower.locator_params(axis="y", nbins=3, integer=True)
         figure.legend(loc="outside lower center", fontsize=9, ncols=1, frameon=False)
         return png_bytes(figure)
 
 
-def _accuracy(bins: ReliabilityBins) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(M,) share right with its Wilson limits; NaN in an empty bin."""
+def _accuracy(bins: ReliabilityBins, predictions: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(M,) share right with its limits: Wilson's, or by group; NaN in an empty bin, limits NaN where one group is."""
     share = np.divide(bins.hits, bins.counts, out=np.full(len(bins.counts), np.nan), where=bins.counts > 0)
-    return share, *wilson(bins.hits, bins.counts)
+    codes = predictions.group_codes
+    if codes is None:
+        return share, *wilson(bins.hits, bins.counts)
+    right = predictions.argmax == predictions.targets
+    places = np.clip(np.searchsorted(bins.edges, predictions.confidence, side="left") - 1, 0, len(bins.counts) - 1)
+    limits = []
+    for place in range(len(bins.counts)):
+        here = places == place
+        trials = np.bincount(codes[here], minlength=1).astype(np.float64)
+        hits = np.bincount(codes[here], weights=right[here], minlength=1).astype(np.float64)
+        found = clustered_proportion(hits, trials)
+        limits.append([math.nan if limit is None else limit for limit in (found.low, found.high)])
+    low, high = np.array(limits).T
+    return share, low, high
 
 
-def _plot_null(axes: "Axes", bins: ReliabilityBins) -> None:
-    low, high = consistency_bars(bins)
+def _calibrated(bins: ReliabilityBins, predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    """(M,) limits of what calibrated models show; NaN where images have several predictions, not independent."""
+    named = [path for path in predictions.paths if path]
+    if len(set(named)) < len(named):
+        return np.full(len(bins.counts), np.nan), np.full(len(bins.counts), np.nan)
+    return consistency_bars(bins)
+
+
+def _plot_null(axes: "Axes", bins: ReliabilityBins, predictions: Predictions) -> None:
+    low, high = _calibrated(bins, predictions)
+    if np.isnan(low).all():
+        return
     width = 1 / len(bins.counts)
     axes.bar(
         bins.edges[:-1],
@@ -95,9 +120,10 @@ def _plot_null(axes: "Axes", bins: ReliabilityBins) -> None:
     )
 
 
-def _plot_bins(axes: "Axes", bins: ReliabilityBins) -> None:
+def _plot_bins(axes: "Axes", bins: ReliabilityBins, predictions: Predictions) -> None:
     filled = bins.counts > 0
-    accuracy, low, high = (column[filled] for column in _accuracy(bins))
+    accuracy, low, high = (column[filled] for column in _accuracy(bins, predictions))
+    kind = "Wilson interval" if predictions.group_codes is None else "interval by group"
     axes.errorbar(
         bins.confidence[filled],
         accuracy,
@@ -105,7 +131,7 @@ def _plot_bins(axes: "Axes", bins: ReliabilityBins) -> None:
         fmt="o",
         color=COLOURS[0],
         capsize=3,
-        label="accuracy in the bin, 95 % Wilson interval",
+        label=f"accuracy in the bin, 95 % {kind}",
     )
 
 

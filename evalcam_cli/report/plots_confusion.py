@@ -34,11 +34,17 @@ _ROWS = 1000
 _DARK = 0.71  # share from which white letters stand out more than black ones
 
 
-def plot_confusion_matrix(confusion: Ints, classes: Sequence[str]) -> bytes:
-    """Counts and row percentages, rows truth, columns predictions; above 30 classes the most frequent confusions."""
+def plot_confusion_matrix(confusion: Ints, classes: Sequence[str], *, unit: str = "image") -> bytes:
+    """Counts and row percentages, rows truth, columns predictions; above 30 classes the most frequent confusions.
+
+    Args:
+        confusion: (K, K) counts.
+        classes: K names.
+        unit: What is counted: predictions, where images have several.
+    """
     with own_style():
         draw = _matrix if len(classes) <= MATRIX_CLASSES else _top
-        return png_bytes(draw(confusion, classes))
+        return png_bytes(draw(confusion, classes, unit))
 
 
 def confusion_rows(confusion: Ints, classes: Sequence[str]) -> Iterator[tuple[object, ...]]:
@@ -50,7 +56,7 @@ def confusion_rows(confusion: Ints, classes: Sequence[str]) -> Iterator[tuple[ob
         yield classes[one.true], classes[one.predicted], one.count, one.support, one.count / one.support
 
 
-def _matrix(confusion: Ints, classes: Sequence[str]) -> "Figure":
+def _matrix(confusion: Ints, classes: Sequence[str], unit: str) -> "Figure":
     k = len(confusion)
     names = drawn_names(classes)
     support = confusion.sum(axis=1, keepdims=True)
@@ -83,7 +89,7 @@ def _matrix(confusion: Ints, classes: Sequence[str]) -> "Figure":
     names.letter([*axes.get_xticklabels(), *axes.get_yticklabels()])
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.set_title(f"{confusion.trace():,} of {counted(int(confusion.sum()), 'image')} right", fontsize=11)
+    axes.set_title(f"{confusion.trace():,} of {counted(int(confusion.sum()), unit)} right", fontsize=11)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8, aspect=30)
     names.explain(figure)
     return figure
@@ -100,10 +106,10 @@ def _percent(share: float) -> str:
     return f"{share:.0%}"
 
 
-def _top(confusion: Ints, classes: Sequence[str]) -> "Figure":
+def _top(confusion: Ints, classes: Sequence[str], unit: str) -> "Figure":
     found = top_confusions(confusion, _BARS)
     wrong = int(confusion.sum() - confusion.trace())
-    title = f"{counted(len(classes), 'class')}, {wrong:,} of {counted(int(confusion.sum()), 'image')} wrong"
+    title = f"{counted(len(classes), 'class')}, {wrong:,} of {counted(int(confusion.sum()), unit)} wrong"
     chosen = sorted({index for one in found for index in (one.true, one.predicted)})
     names = drawn_names(classes, chosen)
     figure = new_figure(8, 1.6 + 0.3 * max(len(found), 3))
@@ -130,5 +136,5 @@ def _bars(axes: "Axes", found: Sequence[Confusion], labels: dict[int, str], name
     axes.invert_yaxis()
     axes.set_xlim(0, 1.3 * max(values))
     axes.locator_params(axis="x", integer=True, nbins=6)
-    axes.set_xlabel("images (of all images of the true class)")
+    axes.set_xlabel("count (of all of the true class)")
     axes.spines[["top", "right"]].set_visible(False)

@@ -74,5 +74,6 @@ def plot_folds(metrics: Sequence[FoldDots], *, title: str | None = None) -> byte
 
 
 def _spread(count: int) -> "np.ndarray":
-    """Heights that keep equal values apart, the same each time: up and down in turn."""
-    return np.array([(-0.1, 0.0, 0.1)[index % 3] for index in range(count)])
+    """Heights that keep equal values apart: the first fold at the top, the last at the bottom of the bar."""
+    reach = 0.1 if count <= 3 else 0.18
+    return np.linspace(-reach, reach, count) if count > 1 else np.zeros(1)

@@ -39,6 +39,7 @@ def plot_scores(predictions: Predictions, metrics: Metrics) -> bytes:
     panels = found.panels
     if found.quantity == "confidence":
         panels = _by_outcome(panels[0])
+    unit = "image" if int(metrics.confusion.sum()) == metrics.n else "prediction"
     with own_style():
         names = drawn_names([panel.label for panel in panels])
         across = 1 if len(panels) <= 2 else 2
@@ -47,7 +48,7 @@ def plot_scores(predictions: Predictions, metrics: Metrics) -> bytes:
         grid = figure.subplots(down, across, sharex=True, squeeze=False).ravel()
         for axes, panel, label in zip(grid, panels, names.labels, strict=False):
             _plot_panel(axes, found.edges, panel)
-            total = counted(int((panel.right + panel.wrong).sum()), "image")
+            total = counted(int((panel.right + panel.wrong).sum()), unit)
             names.letter([axes.set_title(f"{label} ({total})", fontsize=10)])
             if found.quantity == "positive":
                 _plot_threshold(axes, predictions)
@@ -59,7 +60,7 @@ def plot_scores(predictions: Predictions, metrics: Metrics) -> bytes:
         for axes in grid[max(0, len(panels) - across) : len(panels)]:
             axes.tick_params(labelbottom=True)
             _label(axes, found.quantity, metrics)
-        figure.supylabel("images", fontsize=10)
+        figure.supylabel(f"{unit}s", fontsize=10)
         if handles:
             figure.legend(
                 list(handles.values()), list(handles), loc="outside lower center", fontsize=9, ncols=3, frameon=False

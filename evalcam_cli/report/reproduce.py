@@ -538,8 +538,9 @@ def compare(saved: Saved, *, everything: bool) -> Iterator[Row]:
     if with_intervals:
         eces = calibrated_eces(saved)
         low, high = np.quantile(eces, [0.025, 0.975])
-        values["ece_expected_if_calibrated"] = eces.mean()
-        bounds["ece_expected_if_calibrated"] = {"consistency_resampling": (low, high)}
+        if saved.document.get("folds", {}).get("repeats", 1) == 1:  # else the predictions are not independent
+            values["ece_expected_if_calibrated"] = eces.mean()
+            bounds["ece_expected_if_calibrated"] = {"consistency_resampling": (low, high)}
     if saved.folds is not None:
         by_fold(saved, values, bounds)
     yield Row("images predicted otherwise than predictions.csv says", 0, float((saved.said != saved.predicted).sum()))

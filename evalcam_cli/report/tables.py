@@ -74,8 +74,9 @@ def number_text(value: float | None) -> str:
 
 def class_table_rows(metrics: Metrics) -> list[tuple[str, ...]]:
     """A row per class with the columns of `CLASS_HEADER`; recall with its interval, undefined is `n/a`."""
+    of = "" if int(metrics.confusion.sum()) == metrics.n else " predictions"  # several of each image
     return [
-        (label, f"{entry.support}", *(_class_cell(name, entry.estimates[name]) for name in _CLASS_COLUMNS))
+        (label, f"{entry.support}{of}", *(_class_cell(name, entry.estimates[name]) for name in _CLASS_COLUMNS))
         for label, entry in metrics.per_class.items()
     ]
 

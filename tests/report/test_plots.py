@@ -4,7 +4,7 @@ import io
 import subprocess
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import matplotlib.colors
 import numpy as np
@@ -28,7 +28,7 @@ from evalcam_cli.report import (
     plots_scores,
     plots_training,
 )
-from evalcam_cli.report.plots_calibration import calibration_rows, plot_calibration
+from evalcam_cli.report.plots_calibration import CALIBRATION_HEADER, calibration_rows, plot_calibration
 from evalcam_cli.report.plots_confusion import confusion_rows, plot_confusion_matrix
 from evalcam_cli.report.plots_decisions import plot_decision_curve, plot_risk_coverage
 from evalcam_cli.report.plots_folds import FoldDots, plot_folds
@@ -408,6 +408,39 @@ def test_folds_show_their_values_their_mean_and_its_interval(drawn: list[Figure]
     bar: Any = axes.patches[0]
     assert (bar.get_x(), bar.get_x() + bar.get_width()) == pytest.approx((0.7, 1.0))
     assert "undefined in every fold" in texts(drawn[0])
+
+
+def test_equal_values_of_many_rounds_stand_apart(drawn: list[Figure]) -> None:
+    plot_folds([FoldDots("accuracy", [0.8] * 15, 0.8)], title="15 rounds (3 repeats)")
+
+    axes = drawn[0].axes[0]
+    heights = np.asarray(axes.lines[0].get_ydata(), dtype=float)
+    assert len(set(heights)) == 15
+    assert np.abs(heights).max() < 0.25
+    assert axes.get_title() == "15 rounds (3 repeats)"
+
+
+def test_several_predictions_of_each_image_make_no_bin_more_certain(drawn: list[Figure]) -> None:
+    once = replace(sample(3, n=60), paths=tuple(f"{index}.png" for index in range(60)))
+    twice = replace(
+        once,
+        logits=np.tile(once.logits, (2, 1)),
+        targets=np.tile(once.targets, 2),
+        paths=once.paths * 2,
+        groups=once.paths * 2,
+    )
+
+    places = [CALIBRATION_HEADER.index(name) for name in ("images", "accuracy", "ci_low", "ci_high", "calibrated_low")]
+    first, second = ([[row[place] for place in places] for row in calibration_rows(one)] for one in (once, twice))
+    plot_calibration(twice, compute_metrics(twice))
+
+    for one, two in zip(first, second, strict=True):
+        images, accuracy, low, high, _ = cast("list[Any]", one)
+        assert two[:2] == [2 * images, accuracy]
+        assert two[4] is None
+        if images > 1:
+            assert cast("float", two[3]) - cast("float", two[2]) >= 0.999 * (high - low)
+    assert "accuracy in the bin, 95 % interval by group" in drawn[0].legends[0].get_texts()[-1].get_text()
 
 
 def test_no_folds_are_drawn() -> None:
