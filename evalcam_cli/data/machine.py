@@ -40,12 +40,15 @@ def processes_here() -> int:
 
 
 def room_for_batches() -> int:
-    """Bytes of shared memory through which worker processes hand over batches; containers often have 64 MB."""
+    """Bytes of shared memory through which the workers of this process hand over batches; containers often have 64 MB.
+
+    Much more than there is where the system has no such limit.
+    """
     try:
         status = os.statvfs("/dev/shm")
     except (AttributeError, OSError):
         return sys.maxsize
-    return status.f_bavail * status.f_frsize
+    return status.f_bavail * status.f_frsize // processes_here()
 
 
 def _control_groups(controller: str, root: Path) -> Iterator[Path]:
