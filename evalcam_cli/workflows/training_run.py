@@ -37,6 +37,7 @@ from evalcam_cli.training.diagnosis import Diagnosis, diagnose
 from evalcam_cli.training.event_log import log_history, require_tensorboard
 from evalcam_cli.training.history import EpochRecord
 from evalcam_cli.training.loop import fit
+from evalcam_cli.training.memory import keep_freed_memory
 from evalcam_cli.training.position import TrainingState, state_document, state_from_document
 from evalcam_cli.training.state import restore_training, training_tensors
 from evalcam_cli.training.trainer import Trainer
@@ -119,6 +120,8 @@ def _train(
         require_tensorboard()
     make_repeatable(config.seed, deterministic=config.train.deterministic)
     use_full_precision()  # validation must see what evaluation will see
+    if run.device.type == "cpu":
+        keep_freed_memory()
     trainer = run.trainer(start, stored)
     state = TrainingState()
     if stored is not None:
