@@ -121,6 +121,9 @@ class RoundProcess:
                 elif not isinstance(last, End):
                     inbox.put((self.number, last))
         code = self._process.wait()
+        with contextlib.suppress(OSError):  # what was not sent any more
+            sender.close()
+        receiver.close()
         self._listens.set()
         inbox.put((self.number, last if isinstance(last, End) else Gone(code)))
 
@@ -133,7 +136,7 @@ class RoundProcess:
         """Let it finish the step under way, save and end."""
         sender, _ = self._streams()
         self._listens.wait()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # it has ended
             sender.write(b".")
             sender.flush()
 
