@@ -1,7 +1,9 @@
 """Images as tensors, in an order that depends on the seed and the epoch alone."""
 
+import atexit
 import functools
 import gc
+import multiprocessing
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -106,6 +108,9 @@ def make_loader(
     in_order = isinstance(batches, int)
     order: dict[str, Any] = {"batch_size": batches} if in_order else {"batch_sampler": batches}
     workers = _useful_workers(dataset, batches, workers)
+    if workers:
+        atexit.unregister(_end_workers)  # once is enough
+        atexit.register(_end_workers)
     return DataLoader(
         dataset,
         num_workers=workers,
@@ -134,6 +139,13 @@ def _begin_work(worker: int) -> None:
     # the thread that hands tensors over reports a parent that left in the middle; errors in reading take another way
     sys.excepthook = lambda *_: None
     gc.freeze()  # else the collector would write to all objects of the parent, and so copy them
+
+
+def _end_workers() -> None:
+    """End what a crash has left running: workers ignore the SIGTERM that Python sends them before it waits for them."""
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 def normalise(images: Tensor, preprocessing: Preprocessing, device: torch.device) -> Tensor:
