@@ -11,11 +11,13 @@ from safetensors import safe_open
 
 from evalcam_cli.config import RunConfig, SearchConfig
 from evalcam_cli.config_sources import with_values
-from evalcam_cli.errors import DataError, MachineError
+from evalcam_cli.errors import DataError, EvalcamError, MachineError, UsageError
 from evalcam_cli.files import OutputFolder, output_folder
 from evalcam_cli.models.checkpoint import load_checkpoint
 from evalcam_cli.progress import Progress
+from evalcam_cli.text import shown
 from evalcam_cli.training.history import EpochRecord, read_history
+from evalcam_cli.training.trainer import is_out_of_memory
 from evalcam_cli.workflows.split import PreparedSplit
 from evalcam_cli.workflows.study import Study, Trial
 from evalcam_cli.workflows.training_run import BEST, LAST, starting_weights, stored_state, train_prepared
@@ -66,10 +68,14 @@ def run_trial(study: Study, trial: Trial, prepared: PreparedSplit, out: Path, pr
             _train(study, trial.number, config, prepared, folder, progress)
         except _Pruned:
             study.finish(trial.number, "pruned", seconds=_seconds(folder.path))
-        except (DataError, MachineError) as error:
+        except UsageError as error:
+            values = ", ".join(f"{key}: {shown(value)}" for key, value in trial.params.items())
+            raise UsageError(f"trial {trial.number} ({values}): {error}") from error
+        except Exception as error:
             if not _is_of_the_values(error):
                 raise
-            study.finish(trial.number, "failed", reason=str(error).partition(";")[0], seconds=_seconds(folder.path))
+            reason = shown(str(error).partition(";")[0])[:300]
+            study.finish(trial.number, "failed", reason=reason, seconds=_seconds(folder.path))
         else:
             value, epoch = _best_so_far(folder.path, study)
             study.finish(trial.number, "complete", value=value, best_epoch=epoch, seconds=_seconds(folder.path))
@@ -103,7 +109,9 @@ def _best_so_far(folder: Path, study: Study) -> tuple[float | None, int]:
 
 
 def _is_of_the_values(error: Exception) -> bool:
-    return str(error).startswith(("the loss became", "out of memory"))
+    exploded = isinstance(error, DataError) and str(error).startswith(("the loss became", "the weights to save"))
+    too_large = isinstance(error, MachineError) and str(error).startswith("out of memory")
+    return exploded or too_large or (not isinstance(error, EvalcamError) and is_out_of_memory(error))
 
 
 def _seconds(folder: Path) -> float | None:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,9 +73,7 @@ def tune(config: RunConfig, request: TuneRequest, progress: Progress = silent) -
     if request.join:
         study = _joined(config, space, request)
         return _work(study, _stored_split(config, request, progress), request, progress)
-    with output_folder(
-        request.out, overwrite=request.overwrite, resume=request.resume, inputs=request.inputs
-    ) as folder:
+    with _own_folder(request) as folder:
         begun = Study(request.out / STUDY, space, config) if request.resume and (request.out / STUDY).exists() else None
         if begun is not None and "config" in begun.facts:
             study, prepared = begun, _resumed(begun, request, progress)
@@ -82,6 +81,19 @@ def tune(config: RunConfig, request: TuneRequest, progress: Progress = silent) -
             study, prepared = _begun(config, space, request, folder, progress)
         with helpers(request.out, request.data, request.jobs, config.device):
             return _work(study, prepared, request, progress)
+
+
+@contextlib.contextmanager
+def _own_folder(request: TuneRequest) -> Iterator[OutputFolder]:
+    with contextlib.ExitStack() as stack:
+        owned = output_folder(request.out, overwrite=request.overwrite, resume=request.resume, inputs=request.inputs)
+        try:
+            folder = stack.enter_context(owned)
+        except MachineError as error:
+            if (request.out / STUDY).exists():
+                raise MachineError(f"{error};\n`--join` takes part in its search") from error
+            raise
+        yield folder
 
 
 def _begun(

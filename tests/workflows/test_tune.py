@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -192,6 +194,37 @@ def test_a_trial_whose_loss_explodes_has_failed_and_the_search_goes_on(
     assert result.trials[1].reason == "the loss became nan in epoch 2, step 3"
     assert read_rows(tmp_path / "out" / "trials.csv")[2]["reason"] == result.trials[2].reason
     assert not list((tmp_path / "out" / "trials" / "trial-0001").rglob("*.safetensors"))
+
+
+def test_values_that_go_together_with_nothing_here_stop_the_search_and_are_named(
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(config: RunConfig, epoch: int) -> None:
+        raise UsageError("train.precision fp16 needs CUDA")
+
+    use(Training(before_epoch=refuse), monkeypatch)
+
+    with pytest.raises(UsageError, match=r"trial 0 \(train\.batch_size: 32, train\.lr: 0\.0003\): train\.precision"):
+        search(tmp_path / "out", colours, count=2)
+
+
+def test_a_second_run_in_the_same_folder_is_told_how_to_take_part(
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meet(config: RunConfig, epoch: int) -> None:
+        code = (
+            "import sys; from pathlib import Path; from tests.workflows.test_tune import *\n"
+            "tune(searching(), TuneRequest(Path(sys.argv[1]), Path(sys.argv[2]), resume=True))"
+        )
+        command = [sys.executable, "-c", code, str(tmp_path / "out"), str(colours)]
+        said.append(subprocess.run(command, capture_output=True, text=True, check=False).stderr)
+
+    said: list[str] = []
+    use(Training(before_epoch=meet), monkeypatch)
+    search(tmp_path / "out", colours, "train.epochs=1", count=1)
+
+    assert "MachineError: another evalcam run is using" in said[0]
+    assert "`--join` takes part" in said[0]
 
 
 def test_a_search_in_which_nothing_trains_says_why(
