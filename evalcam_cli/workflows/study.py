@@ -76,7 +76,7 @@ class Study:
                 direction="maximize" if self.maximise else "minimize",
             )  # fmt: skip
             self._id = self._storage.get_study_id_from_name(_NAME)
-        warm_up = math.ceil(config.train.warmup_epochs)  # a rate that is still low says little
+        warm_up = int(config.train.warmup_epochs)  # epochs at a rate that is still low say little
         self._pruner = (
             optuna.pruners.MedianPruner(n_startup_trials=config.search.startup_trials, n_warmup_steps=warm_up + 1)
             if config.search.pruner == "median"
