@@ -8,10 +8,11 @@ leave silently.
 import contextlib
 import functools
 import io
-import itertools
 import pickle
 import socket
+import time
 import traceback
+import uuid
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe",
 """In torch's words for another process that is no longer there."""
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
 """Whether the others wait until this process has done a job."""
-_meetings = itertools.count()
+_POLL = 0.02  # seconds
 
 
 @contextlib.contextmanager
@@ -58,8 +59,7 @@ def joined() -> Iterator[World]:
         yield here
         return
     try:
-        # a name for each meeting: what is left in the store of the one before would lead to sockets that are closed
-        store = PrefixStore(f"evalcam-{next(_meetings)}", _store())
+        store = PrefixStore(_agreed_name(_store(), here), _store())
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.size, timeout=_TIMEOUT)
     except (RuntimeError, ValueError, OSError) as error:
@@ -87,6 +87,37 @@ def _store() -> "Store":
 
     store: Store = next(rendezvous("env://", timeout=_TIMEOUT))[0]
     return store
+
+
+def _agreed_name(store: "Store", here: World) -> str:
+    """A name for this meeting that none before had.
+
+    The store may be that of an earlier meeting, also of processes that have died since and were started anew, whose
+    sockets are closed: nothing that they left in it may be taken for this meeting's. So the first process offers a new
+    name, each other one answers the offer that it finds, and goes when its own answer to the new one is confirmed.
+    """
+    own = uuid.uuid4().hex
+    if here.first:
+        store.set("evalcam/offer", own)
+        waiting = set(range(1, here.size))
+        while waiting:
+            for rank in sorted(waiting):
+                name, _, answer = _found(store, f"evalcam/answer/{rank}").partition(" ")
+                if name == own:
+                    store.set(f"evalcam/confirmed/{answer}", own)
+                    waiting.remove(rank)
+            time.sleep(_POLL)
+        return own
+    while not (name := _found(store, f"evalcam/confirmed/{own}")):
+        if offer := _found(store, "evalcam/offer"):
+            store.set(f"evalcam/answer/{here.rank}", f"{offer} {own}")
+        time.sleep(_POLL)
+    return name
+
+
+def _found(store: "Store", key: str) -> str:
+    """What stands in the store, or nothing; without waiting, which no signal could end."""
+    return store.get(key).decode() if store.check([key]) else ""
 
 
 def _cannot_join(error: Exception, here: World) -> MachineError:
