@@ -125,7 +125,7 @@ def _findings(facts: Facts) -> tuple[Finding, ...]:
     gap = symptoms.overfitting(facts)
     collapse = symptoms.collapse(facts)
     found = [symptoms.easier_validation(facts), rate]
-    if collapse and (symptoms.rare(facts) or not facts.learned_little):
+    if collapse and (symptoms.rare(facts) or not (gap or facts.learned_little)):
         found.append(collapse)
         collapse = None
     found.append(gap)

@@ -1,4 +1,4 @@
-"""What is wrong with a run, by the numbers; and with recorded runs, by what was done to them."""
+"""What is wrong with a run, by the numbers."""
 
 import math
 from typing import Any
@@ -97,6 +97,44 @@ def test_sets_with_other_shares_of_the_classes_are_compared_at_the_same_shares()
     assert diagnosis.gap == pytest.approx(0)
 
 
+STUCK = [1.50, 1.49, 1.48, 1.48, 1.48]
+
+
+def test_a_loss_driven_far_above_that_of_guessing_shows_a_rate_that_is_too_high() -> None:
+    diagnosis = verdict_on(0.3, 0.3, train_losses=[9.0, 4.0, 1.5, 1.4, 1.4], lr=0.5)
+
+    assert diagnosis.verdict == "learning_rate_too_high"
+    assert "0.5" in diagnosis.sentence
+    assert "was 9 in epoch 1" in diagnosis.sentence
+    assert "costs 1.39" in diagnosis.sentence  # log 4
+    assert "divide train.lr" in diagnosis.advice
+
+
+def test_a_network_that_got_over_a_bad_start_is_fine() -> None:
+    assert verdict_on(train_losses=[9.0, 2.0, 0.6, 0.4, 0.3]).verdict == "is fine"
+
+
+@pytest.mark.parametrize(
+    ("train", "losses", "lr", "verdict"),
+    [
+        (0.30, STUCK, 1e-6, "learning_rate_too_low"),
+        (0.30, STUCK[:2], 1e-6, "underfits"),  # two epochs show no trend
+        (0.30, STUCK, 1e-2, "underfits"),  # at this rate every network moves
+        (0.60, STUCK, 1e-6, "underfits"),  # it has moved
+        (0.30, [1.5, 1.3, 1.2, 1.1, 1.0], 1e-6, "underfits"),
+    ],
+)
+def test_a_rate_is_too_low_when_the_network_has_not_left_its_start(
+    train: float, losses: list[float], lr: float, verdict: str
+) -> None:
+    assert verdict_on(train, train, train_losses=losses, lr=lr).verdict == verdict
+
+
+def test_a_network_that_is_right_and_not_sure_underfits() -> None:
+    assert verdict_on(0.8, 0.8, train_losses=[1.4, 1.3, 1.2, 1.1, 1.0]).verdict == "underfits"
+    assert verdict_on(0.8, 0.8, train_losses=[1.4, 1.3, 1.2, 1.1, 0.8]).verdict == "is fine"
+
+
 def test_few_images_per_class_are_named_as_the_reason_for_a_gap() -> None:
     assert verdict_on(1.0, 0.5, train_counts=[5, 5, 6, 5]).verdict == "too_few_images"
     assert verdict_on(1.0, 0.95, train_counts=[5, 5, 6, 5]).verdict == "is fine"  # they were enough
@@ -137,6 +175,15 @@ def test_a_class_with_four_validation_images_may_be_missed_by_chance() -> None:
     told = [[50, 0, 0, 0], [0, 50, 0, 0], [0, 0, 50, 0], [2, 1, 1, 0]]
 
     assert verdict_on(train_counts=[100, 100, 100, 4], val_confusion=told).verdict == "is fine"
+
+
+def test_classes_lost_by_a_network_that_learned_little_are_a_symptom() -> None:
+    all_as_a = [[50, 0, 0, 0]] * 4
+
+    diagnosis = verdict_on(train_losses=[1.5, 1.4, 1.3, 1.2, 1.1], train_confusion=all_as_a, val_confusion=all_as_a)
+
+    assert [finding.code for finding in diagnosis.findings] == ["underfits", "class_collapse"]
+    assert "3 of 4 classes" in diagnosis.findings[1].sentence
 
 
 def test_without_validation_images_only_the_training_loss_is_judged() -> None:
