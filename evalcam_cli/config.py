@@ -73,7 +73,8 @@ class DataConfig(_Section):
     resize: Resize = "pad"
     """How an image becomes that square: `pad` keeps all of it, `crop` cuts the centre square, `squash` distorts."""
     workers: Literal["auto"] | Annotated[int, Field(ge=0, le=64)] = "auto"
-    """Processes that read images; results do not depend on it. `auto`: one per spare CPU core, at most 4."""
+    """Processes that read images; results do not depend on it. `auto`: one per spare CPU core, at most 4, beside a
+    GPU at most 16."""
     cache: Literal["auto", "none", "ram", "file"] = "auto"
     """Keep images, once decoded and brought to `image_size`, for the next epochs: in memory, or in a file in the output
     folder that goes when the run ends; `auto`: in memory if a quarter of what is free is enough."""

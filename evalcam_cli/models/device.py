@@ -48,7 +48,7 @@ def make_repeatable(seed: int, *, deterministic: bool) -> None:
     torch.manual_seed(seed)
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-        torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = not deterministic  # all inputs are of one size: the fastest kernel is found once
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
 
 

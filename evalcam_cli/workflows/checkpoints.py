@@ -137,7 +137,7 @@ def _logits(what: tuple[nn.Module, ImageDataset, RunConfig], progress: Progress 
         dataset,
         device=in_each(lambda: choose_device(config.device)),
         batch_size=config.evaluate.batch_size,
-        workers=worker_count(config.data.workers),
+        workers=worker_count(config.data.workers, device=classifier.device, images=len(paths)),
         progress=progress or silent,
     )
 

@@ -207,7 +207,7 @@ class _Run:
         )
         return Trainer(
             model, dataset, _targets(train, split.classes), len(split.classes), config,
-            device=self.device, workers=worker_count(config.data.workers),
+            device=self.device, workers=worker_count(config.data.workers, device=self.device, images=len(train)),
         )  # fmt: skip
 
     def predict(
@@ -221,7 +221,8 @@ class _Run:
         )
         logits = compute_logits(
             model, dataset, device=self.device, batch_size=self.config.evaluate.batch_size,
-            workers=worker_count(self.config.data.workers), progress=progress, task=task,
+            workers=worker_count(self.config.data.workers, device=self.device, images=len(samples)),
+            progress=progress, task=task,
         )  # fmt: skip
         targets = torch.tensor(_targets(samples, self.split.classes)).numpy()
         return Predictions(self.split.classes, logits, targets, tuple(paths))
@@ -249,8 +250,9 @@ class _Run:
         said = self.predict(model, val, "calibrating", self.progress, self.caches["val"]) if val else None
         if said is not None and self.config.train.temperature:
             on_first(lambda: self._calibrate(best, said))
-        part = _fixed_part(train, max(_DIAGNOSIS_IMAGES, len(val)))
-        seen = self.predict(model, part, "diagnosing", self.progress)
+        part = _fixed_part(len(train), max(_DIAGNOSIS_IMAGES, len(val)))
+        cache = self.caches["train"] and self.caches["train"].part(part)
+        seen = self.predict(model, [train[position] for position in part], "diagnosing", self.progress, cache)
         return on_first(lambda: self._conclude(state, seen, said))
 
     def _calibrate(self, best: Stored, said: Predictions) -> None:
@@ -332,7 +334,7 @@ def _targets(samples: Sequence[Sample], classes: tuple[str, ...]) -> list[int]:
     return [index[sample.label] for sample in samples]
 
 
-def _fixed_part(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """At most `count` samples, spread evenly over the list: the same ones in every run."""
-    count = min(count, len(samples))
-    return [samples[position * len(samples) // count] for position in range(count)]
+def _fixed_part(total: int, count: int) -> list[int]:
+    """At most `count` positions, spread evenly over so many: the same ones in every run."""
+    count = min(count, total)
+    return [position * total // count for position in range(count)]
