@@ -75,6 +75,13 @@ def conversation() -> dict[str, Any]:
     return found
 
 
+def mend(spoilt: str, good: str) -> None:
+    """Put a good image in the place of a spoilt one; both processes do, at any time."""
+    copy = Path(f"{spoilt}.{os.getpid()}")
+    copy.write_bytes(Path(good).read_bytes())
+    copy.replace(spoilt)
+
+
 def ten_losses(data: str) -> list[float]:
     """Of the first steps with frozen batch norm: 40 images in steps of 14, 14 and 12."""
     losses: list[float] = []
@@ -135,13 +142,16 @@ def results(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Together
         return [*(compared | others)[name], "--out", str(out), *quick]
 
     alone = {name: run_command(*command(name, "one")) for name in compared}
+    spoilt = folder / "images" / "004.png"
     functions = {
+        "mended": ["tests.test_distributed:mend", str(spoilt), str(colours / "정상" / "004.png")],
         "conversation": ["tests.test_distributed:conversation"],
         "losses": ["tests.test_distributed:ten_losses", str(colours)],
     }
-    tasks = [command(name, "two") for name in (*compared, *others)]
-    answers = in_processes([*tasks, *functions.values()], folder)
-    return Together(folder, alone, dict(zip((*compared, *others, *functions), answers, strict=True)))
+    tasks = {name: command(name, "two") for name in (*compared, *others)} | functions
+    tasks["resumed"] = [*tasks["unreadable"], "--resume"]
+    answers = in_processes(list(tasks.values()), folder)
+    return Together(folder, alone, dict(zip(tasks, answers, strict=True)))
 
 
 def close(one: Any, other: Any) -> bool:
@@ -216,6 +226,12 @@ def test_two_processes_explain_what_one_explains(results: Together, name: str) -
     if name == "gradcam":
         assert (two / "boxes.csv").read_bytes() == (one / "boxes.csv").read_bytes()
         assert "1 of 7 images cannot be read" in results.both[name][0].err
+
+
+def test_two_processes_resume_with_the_images_that_are_missing(results: Together) -> None:
+    assert [answer.code for answer in results.both["resumed"]] == [0, 0], results.both["resumed"]
+    rows = read_rows(results.folder / "two" / "unreadable" / "explanations.csv")
+    assert [Path(row["path"]).name for row in rows] == [f"{number:03}.png" for number in range(7)]
 
 
 def test_a_process_without_an_image_waits_for_the_others(results: Together) -> None:

@@ -16,7 +16,7 @@ from evalcam_cli.config import RunConfig
 from evalcam_cli.data.dataset import ImageDataset
 from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.data.split_file import read_split
-from evalcam_cli.distributed import in_each, together
+from evalcam_cli.distributed import count_processes, in_each, together
 from evalcam_cli.errors import CheckpointError, DataError, UsageError
 from evalcam_cli.models.architectures import HEAD, build_model
 from evalcam_cli.models.checkpoint import Checkpoint, is_native, parse_checkpoint, read_file
@@ -132,12 +132,13 @@ def logits_of(
 def _logits(what: tuple[nn.Module, ImageDataset, RunConfig], progress: Progress | None) -> NDArray[np.float32]:
     model, dataset, config = what
     use_full_precision()
+    device = in_each(lambda: choose_device(config.device))
     return compute_logits(
         model,
         dataset,
-        device=in_each(lambda: choose_device(config.device)),
+        device=device,
         batch_size=config.evaluate.batch_size,
-        workers=worker_count(config.data.workers, device=classifier.device, images=len(paths)),
+        workers=worker_count(config.data.workers, device=device, images=len(dataset) // count_processes()),
         progress=progress or silent,
     )
 
