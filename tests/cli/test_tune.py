@@ -25,7 +25,19 @@ def test_two_processes_search_and_the_best_config_is_written(colours: Path, tmp_
     out = tmp_path / "out"
 
     outcome = run_command(
-        "tune", str(config), str(colours), "--out", str(out), "--trials", "3", "--jobs", "2", "--json", *TINY
+        "tune",
+        str(config),
+        str(colours),
+        "--out",
+        str(out),
+        "--trials",
+        "3",
+        "--jobs",
+        "2",
+        "--json",
+        *TINY,
+        "--set",
+        "data.image_size=16",
     )
 
     assert outcome.code == 0, outcome.err
@@ -62,7 +74,19 @@ def test_mistakes_are_said_before_anything_is_trained(colours: Path, tmp_path: P
 def test_a_range_test_prints_the_line_for_the_config(colours: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
 
-    outcome = run_command("lr-find", str(colours), "--out", str(out), "--steps", "30", "--min", "1e-6", *TINY)
+    outcome = run_command(
+        "lr-find",
+        str(colours),
+        "--out",
+        str(out),
+        "--steps",
+        "30",
+        "--min",
+        "1e-6",
+        *TINY,
+        "--set",
+        "data.image_size=16",
+    )
 
     assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()

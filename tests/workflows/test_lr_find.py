@@ -16,7 +16,9 @@ from tests.conftest import TINY, read_rows
 
 
 def config(*assignments: str) -> RunConfig:
-    return load_config(assignments=[*(one for one in TINY if one != "--set"), "train.lr=0.5", *assignments])
+    return load_config(
+        assignments=[*(one for one in TINY if one != "--set"), "data.image_size=16", "train.lr=0.5", *assignments]
+    )
 
 
 @pytest.fixture(scope="module")
