@@ -2,9 +2,11 @@
 
 EvalcamError ── UsageError       2  the command line or the config
              ├─ DataError        3  the images, the split or what was learned from them
-             │   └─ CheckpointError  3  the weights file
+             │   ├─ CheckpointError  3  the weights file
+             │   └─ DivergedError    3  the numbers of a training
              ├─ GateError        4  a metric missed its gate
              └─ MachineError     5  the hardware or the environment
+                 └─ MemoryTooSmallError  5  for what was asked
 """
 
 
@@ -30,6 +32,10 @@ class CheckpointError(DataError):
     """The weights file is damaged, foreign, hostile or does not fit."""
 
 
+class DivergedError(DataError):
+    """What was learned became infinite or no number: the settings do not suit the images."""
+
+
 class GateError(EvalcamError):
     """A metric missed the value that the user demanded."""
 
@@ -40,3 +46,7 @@ class MachineError(EvalcamError):
     """The hardware or the environment lacks what the run needs."""
 
     exit_code = 5
+
+
+class MemoryTooSmallError(MachineError):
+    """The memory does not hold what the settings ask for."""

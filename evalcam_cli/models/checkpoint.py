@@ -20,7 +20,7 @@ from torch import Tensor
 
 from evalcam_cli.config import ARCHS
 from evalcam_cli.data.preprocessing import Preprocessing
-from evalcam_cli.errors import CheckpointError, UsageError
+from evalcam_cli.errors import CheckpointError, DataError, DivergedError, UsageError
 from evalcam_cli.evaluation.operating_point import OperatingPoint, point_from_document
 from evalcam_cli.evaluation.temperature import HIGHEST, LOWEST, is_temperature
 from evalcam_cli.files import write_whole
@@ -81,10 +81,10 @@ def save_checkpoint(
     """Write the file, whole or not at all; equal content gives equal bytes.
 
     Raises:
-        CheckpointError: A weight is not finite; such a model must not replace a usable one.
+        DivergedError: A weight is not finite; such a model must not replace a usable one.
         MachineError: The file cannot be written.
     """
-    _require_finite(weights, "the weights to save")
+    _require_finite(weights, "the weights to save", DivergedError)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     for name, tensor in (training_tensors or {}).items():
         tensors[_TRAINING + name] = tensor.detach().cpu().contiguous()
@@ -287,12 +287,12 @@ def _require_sound(checkpoint: Checkpoint) -> None:
         raise ValueError(f"the temperature must be a number from {LOWEST:g} to {HIGHEST:g}")
 
 
-def _require_finite(weights: Mapping[str, Tensor], place: str) -> None:
+def _require_finite(weights: Mapping[str, Tensor], place: str, kind: type[DataError] = CheckpointError) -> None:
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{place}: {shown(name)} holds NaN or infinite weights")
+            raise kind(f"{place}: {shown(name)} holds NaN or infinite weights")
         if name.endswith("running_var") and bool((tensor < 0).any()):
-            raise CheckpointError(f"{place}: {shown(name)} holds a negative variance")
+            raise kind(f"{place}: {shown(name)} holds a negative variance")
 
 
 def _place(path: Path) -> str:

@@ -142,7 +142,7 @@ def steps_of(trainer: Trainer) -> Iterator[Callable[[float], float]]:
 def _batches(trainer: Trainer) -> Generator[tuple[Tensor, Tensor, Tensor, tuple[int, ...]]]:
     """What `Trainer.step` takes."""
     for epoch in itertools.count():
-        trainer._begin_epoch(0)
+        trainer.begin_epoch(0)
         trainer.order.epoch, trainer.order.start = epoch, 0
         indices = trainer.order.indices()
         for step, (images, own) in enumerate(trainer.loader):

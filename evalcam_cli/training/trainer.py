@@ -16,7 +16,7 @@ from evalcam_cli.config import RunConfig
 from evalcam_cli.data.dataset import ImageDataset, make_loader, normalise
 from evalcam_cli.data.order import TrainingOrder
 from evalcam_cli.distributed import from_first, sum_of
-from evalcam_cli.errors import DataError, MachineError, UsageError
+from evalcam_cli.errors import DivergedError, MemoryTooSmallError, UsageError
 from evalcam_cli.models.architectures import frozen_modules, still_frozen
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.text import listed
@@ -86,12 +86,12 @@ class Trainer:
             The new position, in the same epoch.
 
         Raises:
-            DataError: The loss is no longer finite.
-            MachineError: The memory is too small for a single image.
+            DivergedError: The loss is no longer finite.
+            MemoryTooSmallError: The memory is too small for a single image.
         """
         if state.step >= self.order.steps:
             return state
-        self._begin_epoch(state.epoch)
+        self.begin_epoch(state.epoch)
         self.order.epoch, self.order.start = state.epoch, state.step
         indices = self.order.indices()
         for images, own in self.loader:
@@ -100,7 +100,7 @@ class Trainer:
             loss = self.step(images, own, whole, rate, key=(self.seed, state.epoch, state.step))
             if not math.isfinite(loss):
                 names = listed(self.dataset.paths[int(index)] for index in own)
-                raise DataError(
+                raise DivergedError(
                     f"the loss became {loss} in epoch {state.epoch + 1}, step {state.step + 1}, rate {rate:.2g} "
                     f"({names});\n"
                     "lower train.lr or set train.clip_grad_norm to 1; the last good checkpoint is kept"
@@ -198,7 +198,7 @@ class Trainer:
         """Half as many images at once from here on; the step, and so the schedule, stays what it is."""
         first_line = message.partition("\n")[0][:120]
         if self.world.size > 1 or self.at_once == 1:
-            raise MachineError(
+            raise MemoryTooSmallError(
                 f"out of memory with {self.at_once} images of {self.dataset.preprocessing.image_size} px at a time "
                 f"({first_line});\nlower train.batch_size and raise train.accumulate, lower data.image_size, or take a "
                 "smaller model.arch"
@@ -213,7 +213,7 @@ class Trainer:
             self.order.step_size,
         )
 
-    def _begin_epoch(self, epoch: int) -> None:
+    def begin_epoch(self, epoch: int) -> None:
         """Training mode, and frozen what is frozen in this epoch."""
         frozen = frozen_modules(self.model, still_frozen(self.stages.freeze, self.stages.thaw_every, epoch))
         if len(frozen) != len(self._frozen):

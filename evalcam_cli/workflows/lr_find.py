@@ -16,7 +16,7 @@ from evalcam_cli.text import listed
 from evalcam_cli.training.range_test import RangePoint, Suggestion, geometric_rates, range_test, steps_of, suggest
 from evalcam_cli.workflows.split import PreparedSplit, make_split
 from evalcam_cli.workflows.training_part import load_training_part
-from evalcam_cli.workflows.training_run import _Run, starting_weights
+from evalcam_cli.workflows.training_run import TrainingRun, starting_weights
 from evalcam_cli.world import world
 
 log = logging.getLogger("evalcam")
@@ -68,7 +68,7 @@ def lr_find(config: RunConfig, request: RangeTestRequest, progress: Progress = s
         _require_classes(prepared.split)
         make_repeatable(config.seed, deterministic=config.train.deterministic)
         use_full_precision()
-        run = _Run(config, prepared, None, progress, device, {"train": None})
+        run = TrainingRun(config, prepared, None, progress, device, {"train": None})
         trainer = run.trainer(starting_weights(config), None)
         rates = geometric_rates(request.low, request.high, request.steps)
         with steps_of(trainer) as take_step:

@@ -107,12 +107,12 @@ def train_prepared(
     """
     counts = {name: len(prepared.split.subset(name)) for name in ("train", "val")}
     with image_caches(config.data.cache, counts, image_size=config.data.image_size, folder=folder) as caches:
-        run = _Run(config, prepared, folder, progress, choose_device(config.device), caches)
+        run = TrainingRun(config, prepared, folder, progress, choose_device(config.device), caches)
         return _train(run, start, stored, watch)
 
 
 def _train(
-    run: "_Run", start: Start | None, stored: Stored | None, watch: Callable[[EpochRecord], None] | None
+    run: "TrainingRun", start: Start | None, stored: Stored | None, watch: Callable[[EpochRecord], None] | None
 ) -> TrainResult:
     config, prepared, folder = run.config, run.prepared, run.folder
     _require_trainable(prepared.split, config)
@@ -154,7 +154,7 @@ def stored_state(stored: Stored, folder: OutputFolder) -> TrainingState:
 
 
 @dataclass(frozen=True)
-class _Run:
+class TrainingRun:
     """What all parts of a run share."""
 
     config: RunConfig

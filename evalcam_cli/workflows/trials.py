@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from evalcam_cli.config import RunConfig, SearchConfig
 from evalcam_cli.config_sources import with_values
-from evalcam_cli.errors import DataError, EvalcamError, MachineError, UsageError
+from evalcam_cli.errors import DataError, DivergedError, EvalcamError, MemoryTooSmallError, UsageError
 from evalcam_cli.files import OutputFolder, output_folder
 from evalcam_cli.models.checkpoint import load_checkpoint
 from evalcam_cli.progress import Progress
@@ -109,9 +109,8 @@ def _best_so_far(folder: Path, study: Study) -> tuple[float | None, int]:
 
 
 def _is_of_the_values(error: Exception) -> bool:
-    exploded = isinstance(error, DataError) and str(error).startswith(("the loss became", "the weights to save"))
-    too_large = isinstance(error, MachineError) and str(error).startswith("out of memory")
-    return exploded or too_large or (not isinstance(error, EvalcamError) and is_out_of_memory(error))
+    settings = isinstance(error, DivergedError | MemoryTooSmallError)
+    return settings or (not isinstance(error, EvalcamError) and is_out_of_memory(error))
 
 
 def _seconds(folder: Path) -> float | None:

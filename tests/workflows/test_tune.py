@@ -15,7 +15,7 @@ import torch
 from evalcam_cli.config import RunConfig
 from evalcam_cli.config_sources import load_config
 from evalcam_cli.data.preprocessing import Preprocessing
-from evalcam_cli.errors import DataError, MachineError, UsageError
+from evalcam_cli.errors import DataError, DivergedError, MemoryTooSmallError, UsageError
 from evalcam_cli.files import OutputFolder
 from evalcam_cli.models.checkpoint import Checkpoint, Stored, save_checkpoint
 from evalcam_cli.progress import Progress
@@ -185,7 +185,7 @@ def test_a_trial_whose_loss_explodes_has_failed_and_the_search_goes_on(
 ) -> None:
     def explode(config: RunConfig, epoch: int) -> None:
         if config.train.lr != 3e-4:
-            raise DataError("the loss became nan in epoch 2, step 3;\nlower train.lr")
+            raise DivergedError("the loss became nan in epoch 2, step 3;\nlower train.lr")
 
     use(Training(after_epoch=explode), monkeypatch)
     result = search(tmp_path / "out", colours, count=3)
@@ -231,7 +231,7 @@ def test_a_search_in_which_nothing_trains_says_why(
     colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def explode(config: RunConfig, epoch: int) -> None:
-        raise MachineError("out of memory with 1 images of 32 px at a time")
+        raise MemoryTooSmallError("out of memory with 1 images of 32 px at a time")
 
     use(Training(before_epoch=explode), monkeypatch)
 
