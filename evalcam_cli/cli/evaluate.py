@@ -181,7 +181,7 @@ def _print_analyses(evaluation: "Evaluation") -> None:
     found = evaluation.analyses
     if found.folds is not None:
         write_out("")
-        write_table(FOLDS_HEADER, fold_table_rows(found.folds), title=f"Over {len(found.folds.folds)} folds")
+        write_table(FOLDS_HEADER, fold_table_rows(found.folds), title=f"Over {found.folds.title}")
     if found.slices:
         write_out("")
         write_table(SLICES_HEADER, slice_table_rows(found.slices), title="Slices")

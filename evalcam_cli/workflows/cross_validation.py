@@ -21,7 +21,7 @@ from evalcam_cli.training.interruption import Interruption
 from evalcam_cli.training.rounds import HEADER, RoundTable, summarise_round
 from evalcam_cli.workflows.round_process import End, Gone, Message, Note, RoundJob, RoundProcess, Step
 from evalcam_cli.workflows.split import PreparedSplit, chosen_round
-from evalcam_cli.workflows.train import TrainRequest, _require_same_config, prepare, train_round
+from evalcam_cli.workflows.train import TrainRequest, require_same_config, prepare, train_round
 from evalcam_cli.workflows.training_run import LAST, TrainResult, starting_weights
 from evalcam_cli.world import world
 
@@ -99,7 +99,7 @@ def _refuse_other(config: RunConfig, request: TrainRequest, folder: OutputFolder
         before = yaml.safe_load((folder.path / "config.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise DataError(f"cannot read {place}/config.yaml: {shown(error)[:200]}; a resume needs it") from error
-    _require_same_config(config, before, folder.path)
+    require_same_config(config, before, folder.path)
     kept, edited = read_split(folder.path / "split.csv", root=request.data)
     if edited:
         raise DataError(

@@ -112,7 +112,7 @@ def prepare(config: RunConfig, request: TrainRequest, progress: Progress) -> Pre
 
 def _resumed(config: RunConfig, request: TrainRequest, folder: OutputFolder, progress: Progress) -> _Beginning:
     stored = load_checkpoint(folder.path / LAST)
-    _require_same_config(config, stored.checkpoint.config, folder.path)
+    require_same_config(config, stored.checkpoint.config, folder.path)
     prepared = load_split(folder.path / "split.csv", data=request.data, config=config, progress=progress)
     if request.split_file is not None or request.fold is not None:
         asked = prepare(config, request, progress)
@@ -141,7 +141,7 @@ def train_round(
     if not (resume and (folder.path / LAST).exists()):
         return train_prepared(config, prepared, folder, progress, start=start)
     stored = load_checkpoint(folder.path / LAST)
-    _require_same_config(config, stored.checkpoint.config, folder.path)
+    require_same_config(config, stored.checkpoint.config, folder.path)
     if fingerprint(prepared.split.samples) != stored.checkpoint.split_fingerprint:
         raise _other_split(folder)
     beginning = _continued(config, prepared, folder, stored)
@@ -184,7 +184,17 @@ _FREE_KEYS = (
 _STEP_KEYS = ("train.batch_size", "train.accumulate")
 
 
-def _require_same_config(config: RunConfig, before: object, folder: Path) -> None:
+def require_same_config(config: RunConfig, before: object, folder: Path) -> None:
+    """Refuse to go on with a run that was begun with a config that gives other weights.
+
+    Args:
+        config: Of now.
+        before: The resolved config that the run in the folder was begun with.
+        folder: For the message.
+
+    Raises:
+        UsageError: Naming the keys that differ.
+    """
     now = _flat(resolved(config))
     then = _flat(resolved(RunConfig())) | _flat(before)  # a run of an earlier version knows fewer keys
     free = _FREE_KEYS + (_STEP_KEYS if _step_size(now) == _step_size(then) else ())

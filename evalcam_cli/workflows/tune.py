@@ -138,7 +138,7 @@ def _divided(config: RunConfig, request: TuneRequest, progress: Progress) -> Pre
 
 
 def _resumed(study: Study, request: TuneRequest, progress: Progress) -> PreparedSplit:
-    _require_same_config(study, request.out)
+    require_same_config(study, request.out)
     prepared = _stored_split(study.config, request, progress)
     _require_same_split(study, prepared, request)
     if request.trials is not None:
@@ -156,7 +156,7 @@ def _joined(config: RunConfig, space: tuple[Dimension, ...], request: TuneReques
     study = Study(request.out / STUDY, space, config)
     if "config" not in study.facts:
         raise UsageError(f"the search in {shown(request.out.absolute())} has not begun yet; join it in a moment")
-    _require_same_config(study, request.out)
+    require_same_config(study, request.out)
     return study
 
 
@@ -180,7 +180,7 @@ def _require_same_split(study: Study, prepared: PreparedSplit, request: TuneRequ
 _FREE_KEYS = ("device", "data.path", "data.workers", "data.cache", "evaluate.", "gradcam.", "train.logger")
 
 
-def _require_same_config(study: Study, out: Path) -> None:
+def require_same_config(study: Study, out: Path) -> None:
     now, then = _flat(resolved(study.config)), _flat(study.facts["config"])
     keys = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
     changed = [f"{key}: {then.get(key)} then, {now.get(key)} now" for key in keys if not key.startswith(_FREE_KEYS)]
