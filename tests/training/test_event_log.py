@@ -2,21 +2,26 @@
 
 import dataclasses
 import logging
-import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from evalcam_cli.config import RunConfig
+from evalcam_cli.config_sources import load_config
 from evalcam_cli.errors import UsageError
 from evalcam_cli.files import OutputFolder, output_folder
 from evalcam_cli.training.event_log import EVENT_FILE, log_history, require_tensorboard
-from evalcam_cli.training.history import EpochRecord
+from evalcam_cli.training.history import EpochRecord, read_history
+from evalcam_cli.workflows.train import TrainRequest, train
+from tests.conftest import TINY
+from tests.workflows.training_process import become_evalcam, server
 
-pytest.importorskip("tensorboard")
+pytestmark = pytest.mark.skipif(find_spec("tensorboard") is None, reason="an extra")
 
 CONFIG = {"seed": 3, "data": {"path": "사진/a b"}, "train": {"lr": 1e-3}}
 
@@ -172,10 +177,35 @@ def test_with_the_package_nothing_is_said() -> None:
     require_tensorboard()
 
 
-def test_the_module_alone_imports_neither_tensorboard_nor_tensorflow() -> None:
-    code = (
-        "import sys, evalcam_cli.training.event_log\n"
-        "sys.exit(any(name.partition('.')[0] in ('tensorboard', 'tensorflow', 'google') for name in sys.modules))"
-    )
+def test_a_training_with_the_logger_writes_what_its_history_says(colours: Path, tmp_path: Path) -> None:
+    settings = config("train.logger=tensorboard")
 
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    train(settings, TrainRequest(tmp_path / "run", colours))
+
+    assert scalars(tmp_path / "run") == expected(read_history(tmp_path / "run" / "history.csv"))
+
+
+def config(*assignments: str) -> RunConfig:
+    return load_config(assignments=[*(one for one in TINY if one != "--set"), "train.epochs=2", *assignments])
+
+
+def _train_and_tell(arguments: list[str], out: Path) -> None:
+    try:
+        become_evalcam(arguments, out)
+    finally:
+        names = {name.partition(".")[0] for name in sys.modules}
+        out.with_suffix(".modules").write_text(" ".join(sorted(names)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+def test_a_training_without_the_logger_does_not_import_tensorboard(colours: Path, tmp_path: Path) -> None:
+    arguments = ["train", str(colours), "--out", str(tmp_path / "run"), "--epochs", "1", *TINY]
+
+    process = server().Process(target=_train_and_tell, args=(arguments, tmp_path / "run"))
+    process.start()
+    process.join(600)
+
+    modules = (tmp_path / "run.modules").read_text().split()
+    assert process.exitcode == 0
+    assert "torch" in modules
+    assert not {"tensorboard", "tensorflow", "google"} & set(modules)
