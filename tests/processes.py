@@ -44,10 +44,11 @@ def in_processes(tasks: list[Task], folder: Path, *, size: int = 2) -> list[list
         for rank in range(size)
     ]
     try:
-        codes = [process.wait(timeout=300) for process in started]
+        codes = [process.wait(timeout=900) for process in started]
     finally:
         for process in started:
             process.kill()
+            process.wait()
     assert codes == [0] * size
     answers = [json.loads((folder / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(size)]
     return [[Answer(**one) for one in of_task] for of_task in zip(*answers, strict=True)]
