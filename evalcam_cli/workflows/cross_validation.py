@@ -21,7 +21,7 @@ from evalcam_cli.training.interruption import Interruption
 from evalcam_cli.training.rounds import HEADER, RoundTable, summarise_round
 from evalcam_cli.workflows.round_process import End, Gone, Message, Note, RoundJob, RoundProcess, Step
 from evalcam_cli.workflows.split import PreparedSplit, chosen_round
-from evalcam_cli.workflows.train import TrainRequest, require_same_config, prepare, train_round
+from evalcam_cli.workflows.train import TrainRequest, prepare, require_same_config, train_round
 from evalcam_cli.workflows.training_run import LAST, TrainResult, starting_weights
 from evalcam_cli.world import world
 
