@@ -30,7 +30,20 @@ def test_every_config_key_is_explained_as_the_code_explains_it() -> None:
 def test_every_command_and_config_file_is_named() -> None:
     text = README.read_text(encoding="utf-8")
 
-    for command in (*("split", "train", "evaluate", "gradcam", "predict", "run"), "compare", "calibrate", "audit"):
+    commands = (
+        "split",
+        "train",
+        "evaluate",
+        "gradcam",
+        "predict",
+        "run",
+        "compare",
+        "calibrate",
+        "audit",
+        "tune",
+        "lr-find",
+    )
+    for command in commands:
         assert f"evalcam {command}" in text
     for config in (REPOSITORY / "configs").glob("*.yaml"):
         assert config.name in text
