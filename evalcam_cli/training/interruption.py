@@ -4,6 +4,8 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+from evalcam_cli.world import world
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -42,7 +44,8 @@ class Interruption:
 
     def _arrived(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
-        self._restore()
+        if world().size == 1:  # torchrun repeats a signal, and means no hurry by it
+            self._restore()
 
     def deliver(self) -> None:
         """Let the signal do what it would have done when it arrived."""

@@ -55,7 +55,7 @@ class Trainer:
                 f"{self.world.size} processes need at least {2 * self.world.size}"
             )
         self.loader: DataLoader[tuple[Tensor, int]] = make_loader(dataset, self.order, workers=workers, device=device)
-        if self.world.size > 1:
+        if self.world.size > 1 and not config.model.freeze_batch_norm:
             _synchronise_batch_norm(model, device)
         never = [] if self.stages.thaw_every else frozen_modules(model, self.stages.freeze)
         self.optimizer = make_optimizer(model, config.train, never=never)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from evalcam_cli.config import RunConfig, resolved
 from evalcam_cli.data.split_file import fingerprint
-from evalcam_cli.distributed import joined, on_first
+from evalcam_cli.distributed import in_each, joined, on_first
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.files import OutputFolder, output_folder
 from evalcam_cli.models.checkpoint import Stored, load_checkpoint
@@ -70,8 +70,8 @@ def train(config: RunConfig, request: TrainRequest, progress: Progress = silent)
     Raises:
         EvalcamError: As the exit codes say; what was finished before is kept.
     """
-    choose_device(config.device)
     with joined() as here, contextlib.ExitStack() as stack:
+        in_each(lambda: choose_device(config.device))
         request = replace(request, resume=request.resume or here.restarts > 0)
         folder: OutputFolder | None = None
 
