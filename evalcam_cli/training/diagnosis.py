@@ -64,6 +64,7 @@ def diagnose(
     train_confusion: ArrayLike,
     val_confusion: ArrayLike | None,
     lr: float,
+    loss: str = "cross_entropy",
 ) -> Diagnosis:
     """Judge a run by its curves, and by what its best weights say of images it has learned from and of others.
 
@@ -80,6 +81,7 @@ def diagnose(
             best weights and with evaluation transforms.
         val_confusion: The same of all validation images; None without any.
         lr: `train.lr`, the highest rate.
+        loss: `train.loss`.
     """
     trained = np.asarray(train_confusion, dtype=np.int64)
     facts = Facts(
@@ -90,6 +92,7 @@ def diagnose(
         train_confusion=trained,
         val_confusion=np.zeros_like(trained) if val_confusion is None else np.asarray(val_confusion, dtype=np.int64),
         lr=lr,
+        cross_entropy=loss == "cross_entropy",
     )
     findings = _findings(facts)
     losses = [record.val_loss for record in history if record.val_loss is not None]

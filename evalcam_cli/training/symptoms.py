@@ -23,6 +23,7 @@ _OVERSHOOT = 1.5
 _BARELY = 0.15
 _MOVING = 1e-3
 _UNSURE = 2 / 3
+_EXPLAINED = 0.5
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Facts:
     """(K, K) counts of the validation images; zeros without any."""
     lr: float
     """The highest learning rate."""
+    cross_entropy: bool = True
+    """Whether the training loss is one, and so comparable to that of validation; the focal loss is lower."""
 
     @cached_property
     def train_images(self) -> int:
@@ -111,14 +114,29 @@ class Facts:
 
         Or neither loss of the best epoch is below two thirds of log K: mostly right, and hardly surer than before. Of
         the two losses the lower one counts: overfitting and batch norm's lagging statistics raise the one of
-        validation, label smoothing and mixup that of training.
+        validation, label smoothing and mixup that of training. Never where the training images are `explained`.
         """
+        if self.explained:
+            return False
         least = self.chance + (1 - self.chance) / 2
         if self.train_accuracy < max(_LEARNED if self.chance < _LEARNED else 0.0, least):
             return True
-        at_best = self.best_epoch - 1
-        loss = np.fmin(self.train_losses[at_best], self.val_losses[at_best])
-        return bool(loss > _UNSURE * math.log(len(self.classes)))
+        return bool(np.fmin(*self.best_losses) > _UNSURE * math.log(len(self.classes)))
+
+    @cached_property
+    def explained(self) -> bool:
+        """Whether the training loss of the best epoch is below half of the entropy of the class frequencies.
+
+        Then the images are known in training mode, whatever evaluation mode makes of them: after few steps the running
+        statistics of batch norm are still far from those of a batch (they keep 0.9 of themselves at each step).
+        """
+        shares = self.train_counts[self.train_counts > 0] / self.train_counts.sum()
+        return self.cross_entropy and bool(self.best_losses[0] < _EXPLAINED * -(shares @ np.log(shares)))
+
+    @property
+    def best_losses(self) -> tuple[float, float]:
+        """Training and validation loss of the best epoch; the latter NaN without validation images."""
+        return float(self.train_losses[self.best_epoch - 1]), float(self.val_losses[self.best_epoch - 1])
 
     @cached_property
     def lost(self) -> list[int]:
@@ -239,7 +257,8 @@ def overfitting(facts: Facts) -> Finding | None:
     """Training images told better than validation images by more than noise explains.
 
     A gap above 0.10 and two standard errors; or a gap above 0.05 with a validation loss that turned: in both of the
-    last two epochs (one may be noise) it is 25 % above its lowest value, while the training loss kept falling.
+    last two epochs (one may be noise) it is 25 % above its lowest value, while the training loss kept falling; or
+    training images that are `explained` beside a validation loss above two thirds of log K.
     """
     if facts.val_accuracy is None:
         return None
@@ -250,13 +269,15 @@ def overfitting(facts: Facts) -> Finding | None:
         lowest < len(losses) - 2 and end > 1.25 * losses[lowest] and facts.train_losses[-1] < facts.train_losses[lowest]
     )
     large = facts.gap > max(_LARGE_GAP, 2 * facts.gap_standard_error)
-    if not large and not (turned and facts.gap > _SMALL_GAP):
+    known, asked = facts.best_losses
+    by_heart = facts.explained and asked > _UNSURE * math.log(len(facts.classes))
+    if not (large or by_heart or (turned and facts.gap > _SMALL_GAP)):
         return None
-    after = (
-        f"; the validation loss rose from {losses[lowest]:.3f} in epoch {lowest + 1} to {losses[-1]:.3f}"
-        if turned
-        else ""
-    )
+    after = ""
+    if turned:
+        after = f"; the validation loss rose from {losses[lowest]:.3f} in epoch {lowest + 1} to {losses[-1]:.3f}"
+    elif by_heart:
+        after = f"; the loss is {known:.3f} on training images and {asked:.3f} on validation images"
     typical = float(np.median(facts.train_counts))
     if typical < FEW_IMAGES:
         return Finding(
