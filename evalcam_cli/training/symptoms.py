@@ -23,7 +23,6 @@ _OVERSHOOT = 1.5
 _BARELY = 0.15
 _MOVING = 1e-3
 _UNSURE = 2 / 3
-_EXPLAINED = 0.5
 
 
 @dataclass(frozen=True)
@@ -114,9 +113,9 @@ class Facts:
 
         Or neither loss of the best epoch is below two thirds of log K: mostly right, and hardly surer than before. Of
         the two losses the lower one counts: overfitting and batch norm's lagging statistics raise the one of
-        validation, label smoothing and mixup that of training. Never where the training images are `explained`.
+        validation, label smoothing and mixup that of training. Never where training images are known `by_heart`.
         """
-        if self.explained:
+        if self.by_heart:
             return False
         least = self.chance + (1 - self.chance) / 2
         if self.train_accuracy < max(_LEARNED if self.chance < _LEARNED else 0.0, least):
@@ -124,14 +123,28 @@ class Facts:
         return bool(np.fmin(*self.best_losses) > _UNSURE * math.log(len(self.classes)))
 
     @cached_property
-    def explained(self) -> bool:
-        """Whether the training loss of the best epoch is below half of the entropy of the class frequencies.
+    def by_heart(self) -> bool:
+        """Whether training images are known and validation images guessed, by the losses of the best epoch.
 
-        Then the images are known in training mode, whatever evaluation mode makes of them: after few steps the running
-        statistics of batch norm are still far from those of a batch (they keep 0.9 of themselves at each step).
+        The training loss is below half of the entropy of the class frequencies, the validation loss above two thirds of
+        log K, and the validation accuracy less than half of the way from chance to 1. The accuracy on training images
+        may hide it: after few steps the running statistics of batch norm, of which each step keeps nine tenths, are far
+        from those of a batch.
         """
+        if self.val_accuracy is None or not self.cross_entropy:
+            return False
         shares = self.train_counts[self.train_counts > 0] / self.train_counts.sum()
-        return self.cross_entropy and bool(self.best_losses[0] < _EXPLAINED * -(shares @ np.log(shares)))
+        known, asked = self.best_losses
+        return bool(
+            known < -0.5 * (shares @ np.log(shares))
+            and asked > _UNSURE * math.log(len(self.classes))
+            and self.val_accuracy < self.chance + (1 - self.chance) / 2
+        )
+
+    @property
+    def typical_count(self) -> float:
+        """Training images of a class: the median over the classes."""
+        return float(np.median(self.train_counts))
 
     @property
     def best_losses(self) -> tuple[float, float]:
@@ -258,7 +271,7 @@ def overfitting(facts: Facts) -> Finding | None:
 
     A gap above 0.10 and two standard errors; or a gap above 0.05 with a validation loss that turned: in both of the
     last two epochs (one may be noise) it is 25 % above its lowest value, while the training loss kept falling; or
-    training images that are `explained` beside a validation loss above two thirds of log K.
+    training images that are known `by_heart`.
     """
     if facts.val_accuracy is None:
         return None
@@ -270,22 +283,15 @@ def overfitting(facts: Facts) -> Finding | None:
     )
     large = facts.gap > max(_LARGE_GAP, 2 * facts.gap_standard_error)
     known, asked = facts.best_losses
-    by_heart = facts.explained and asked > _UNSURE * math.log(len(facts.classes))
-    if not (large or by_heart or (turned and facts.gap > _SMALL_GAP)):
+    if not (large or facts.by_heart or (turned and facts.gap > _SMALL_GAP)):
         return None
     after = ""
     if turned:
         after = f"; the validation loss rose from {losses[lowest]:.3f} in epoch {lowest + 1} to {losses[-1]:.3f}"
-    elif by_heart:
+    elif facts.by_heart:
         after = f"; the loss is {known:.3f} on training images and {asked:.3f} on validation images"
-    typical = float(np.median(facts.train_counts))
-    if typical < FEW_IMAGES:
-        return Finding(
-            "too_few_images",
-            f"{typical:g} training images per class are too few to learn what holds for others{after}",
-            "get more images (at least 50 per class), start from pretrained weights, freeze early stages, and compare "
-            "settings by cross-validation",
-        )
+    if facts.typical_count < FEW_IMAGES:
+        return _few_images(facts, after)
     return Finding(
         "overfits",
         f"The run overfits{after}",
@@ -295,14 +301,28 @@ def overfitting(facts: Facts) -> Finding | None:
 
 
 def underfitting(facts: Facts) -> Finding | None:
-    """Training images not learned, and validation images hardly worse."""
+    """Training images not learned, and validation images hardly worse.
+
+    With few images the network has seen few steps too: they are named first.
+    """
     if not facts.learned_little:
         return None
+    if facts.typical_count < FEW_IMAGES:
+        return _few_images(facts, "")
     return Finding(
         "underfits",
         "The run underfits",
         "train longer, raise the learning rate, use a larger network or pretrained weights, or weaken augmentation and "
         "weight decay",
+    )
+
+
+def _few_images(facts: Facts, after: str) -> Finding:
+    return Finding(
+        "too_few_images",
+        f"{facts.typical_count:g} training images per class are too few to learn what holds for others{after}",
+        "get more images (at least 50 per class), start from pretrained weights, freeze early stages, and compare "
+        "settings by cross-validation",
     )
 
 

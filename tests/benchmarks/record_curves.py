@@ -15,6 +15,7 @@ import math
 import random
 import sys
 import tempfile
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from evalcam_cli.training.history import read_history
 from evalcam_cli.workflows.predictions import EvaluateRequest, obtain
 from tests.cli.commands import run_command
 from tests.conftest import REPOSITORY, SHARED, draw_classes
+from tests.training.recorded import CURVES, judged, recorded
 
 SOURCES = {
     "digits": REPOSITORY / "sample_data/digits",
@@ -167,12 +169,10 @@ def prepare(curve: Curve, folder: Path) -> Path:
         for number, (part, path) in enumerate(chosen):
             if part == "val" and curve.copies:
                 path, given = draw.choice(clean), label  # noqa: PLW2901
+            elif draw.random() < curve.wrong_labels:
+                given = draw.choice([other for other in curve.classes if other != label])
             else:
-                given = (
-                    draw.choice([o for o in curve.classes if o != label])
-                    if draw.random() < curve.wrong_labels
-                    else label
-                )
+                given = label
             target = folder / label / f"{part}-{number:03}.png"
             target.parent.mkdir(parents=True, exist_ok=True)
             with Image.open(path) as image:
@@ -255,13 +255,27 @@ def written(document: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(parts) + "\n}\n"
 
 
+def table(folder: Path) -> str:
+    """What the diagnosis says of the curves of a folder, by what was done to them."""
+    counts = Counter((curve["label"], judged(curve).verdict) for curve in recorded(folder))
+    right = sum(count for (label, verdict), count in counts.items() if label == verdict)
+    lines = [f"{label:24}{verdict:24}{count}" for (label, verdict), count in sorted(counts.items())]
+    return "\n".join([f"{folder.name}: {right} of {counts.total()}", f"{'done':24}{'said':24}curves", *lines])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one curve of two epochs")
     parser.add_argument("--part", choices=sorted(PARTS), action="append")
     parser.add_argument("--only", action="append", default=[])
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--table", action="store_true", help="judge the curves that are committed")
     options = parser.parse_args()
+    if options.table:
+        print("\n\n".join(table(folder) for folder in sorted(CURVES.iterdir())))
+        return 0
+    if options.out is None:
+        parser.error("name a folder for the curves with --out")
     torch.set_num_threads(1)
     for part in options.part or sorted(PARTS):
         for curve in PARTS[part]:

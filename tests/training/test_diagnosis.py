@@ -149,8 +149,9 @@ def test_a_network_that_is_right_and_not_sure_underfits() -> None:
     assert verdict_on(0.8, 0.8, train_losses=[1.4, 1.3, 1.2, 1.1, 0.8]).verdict == "is fine"
 
 
-def test_few_images_per_class_are_named_as_the_reason_for_a_gap() -> None:
+def test_few_images_per_class_are_named_as_the_reason() -> None:
     assert verdict_on(1.0, 0.5, train_counts=[5, 5, 6, 5]).verdict == "too_few_images"
+    assert verdict_on(0.5, 0.4, train_losses=[1.4, 1.2, 1.0], train_counts=[5] * 4).verdict == "too_few_images"
     assert verdict_on(1.0, 0.95, train_counts=[5, 5, 6, 5]).verdict == "is fine"  # they were enough
 
 
