@@ -147,7 +147,42 @@ HELD_OUT = (
     Curve("few-mri-three", "too_few_images", "mri", MRI[1:], (6,), (25,), (*PLAIN, "train.batch_size=8"), seed=120),
 )  # fmt: skip
 
-PARTS = {"tuning": TUNING, "held_out": HELD_OUT}
+SECOND = (
+    Curve("second-fine-digits", "is fine", "digits", DIGITS[3:7], (26,), (15,), STILL, seed=201),
+    Curve("second-fine-digits-two", "is fine", "digits", ("2", "7"), (35,), (20,),
+          (*STILL, *lr("3e-4", "train.schedule=constant")), seed=202),
+    Curve("second-fine-mri", "is fine", "mri", MRI[2:], (45,), (25,), lr("5e-4"), seed=203),
+    Curve("second-fine-colours-sgd", "is fine", "colours", ("a", "b"), (25,), (20,),
+          (*SGD, *lr("5e-3", "train.epochs=4")), seed=204),
+    Curve("second-frozen-scenes", "underfits", "scenes", SCENES, (22,), (15,), ("model.freeze=layer4",), seed=205),
+    Curve("second-decay-digits", "underfits", "digits", DIGITS[4:8], (22,), (12,),
+          (*STILL, "train.weight_decay=400", "train.epochs=5"), seed=206),
+    Curve("second-short-mri", "underfits", "mri", MRI, (24,), (15,),
+          lr("3e-4", "train.epochs=2", "train.batch_size=32"), seed=207),
+    Curve("second-plain-scenes", "overfits", "scenes", SCENES, (22,), (20,), (*PLAIN, *lr("5e-4")), seed=208),
+    Curve("second-noise-digits", "overfits", "digits", ("0", "1"), (32,), (25,), (*PLAIN, "train.epochs=8"), seed=209,
+          wrong_labels=0.4),
+    Curve("second-plain-mri", "overfits", "mri", MRI, (22,), (20,), PLAIN, seed=210),
+    Curve("second-fast-digits", "learning_rate_too_high", "digits", DIGITS[1:5], (22,), (12,),
+          (*STILL, *lr("0.1", "train.epochs=5")), seed=211),
+    Curve("second-fast-mri-sgd", "learning_rate_too_high", "mri", MRI[:3], (24,), (15,),
+          (*SGD, *lr("2", "train.epochs=5")), seed=212),
+    Curve("second-fast-colours", "learning_rate_too_high", "colours", ("a", "b"), (30,), (20,),
+          lr("0.5", "train.schedule=constant", "train.epochs=5"), seed=213),
+    Curve("second-slow-scenes-sgd", "learning_rate_too_low", "scenes", SCENES[:3], (24,), (15,),
+          (*SGD, *lr("3e-5", "train.epochs=5")), seed=214),
+    Curve("second-slow-digits", "learning_rate_too_low", "digits", DIGITS[4:], (18,), (10,),
+          (*STILL, *lr("2e-6", "train.epochs=5")), seed=215),
+    Curve("second-rare-glioma", "class_collapse", "mri", MRI[:2], (3, 60), (15,), (*PLAIN, "train.epochs=5"), seed=216),
+    Curve("second-rare-meningioma", "class_collapse", "mri", MRI[:2], (60, 3), (15,), ("train.epochs=5",), seed=217),
+    Curve("second-copies-scenes", "validation_easier", "scenes", SCENES, (24,), (12,), (*PLAIN, "train.epochs=5"),
+          seed=218, spoiled=0.6, copies=True),
+    Curve("second-copies-colours", "validation_easier", "colours", ("a", "b"), (32,), (20,), (*PLAIN, "train.epochs=4"),
+          seed=219, wrong_labels=0.4, copies=True),
+    Curve("second-few-digits", "too_few_images", "digits", DIGITS[:6], (4,), (12,), STILL, seed=220),
+)  # fmt: skip
+
+PARTS = {"tuning": TUNING, "held_out": HELD_OUT, "second": SECOND}
 
 
 def prepare(curve: Curve, folder: Path) -> Path:

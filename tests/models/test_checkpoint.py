@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from evalcam_cli.data.preprocessing import Preprocessing
-from evalcam_cli.errors import CheckpointError, UsageError
+from evalcam_cli.errors import CheckpointError, DivergedError, UsageError
 from evalcam_cli.evaluation.operating_point import OperatingPoint
 from evalcam_cli.models.architectures import build_model
 from evalcam_cli.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -226,7 +226,7 @@ def test_broken_weights_are_neither_saved_nor_kept_quiet(
     broken = {key: tensor.clone() for key, tensor in weights.items()}
     broken[name].view(-1)[0] = value
 
-    with pytest.raises(CheckpointError, match=name.replace(".", r"\.")):
+    with pytest.raises(DivergedError, match=name.replace(".", r"\.")):
         save_checkpoint(tmp_path / "c", CHECKPOINT, broken)
 
     assert not (tmp_path / "c").exists()

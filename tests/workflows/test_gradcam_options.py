@@ -178,13 +178,14 @@ def test_only_reflections_that_the_network_was_trained_with_count(
     assert found == flips
 
 
-def test_the_inference_form_gives_the_same_maps(run: Path, image: Path, tmp_path: Path) -> None:
+def test_the_inference_form_gives_the_same_maps(run: Path, colours: Path, tmp_path: Path) -> None:
+    images = tuple(colours / "정상" / f"{number:03}.png" for number in range(6))
     found = [
-        explain(config(f"gradcam.folded={folded}"), GradCamRequest(tmp_path / folded, (image,), WeightsRequest(run)))
+        explain(config(f"gradcam.folded={folded}"), GradCamRequest(tmp_path / folded, images, WeightsRequest(run)))
         for folded in ("false", "true")
     ]
 
-    plain, quick = (read_map(result.folder, result.rows[0].map) for result in found)
+    plain, quick = (np.array(maps_of(result.folder, result.rows)) for result in found)
     assert not np.array_equal(plain, quick)
     np.testing.assert_allclose(quick, plain, rtol=0, atol=1e-4 * np.abs(plain).max())
 
