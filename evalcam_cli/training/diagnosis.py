@@ -98,7 +98,7 @@ def diagnose(
     losses = [record.val_loss for record in history if record.val_loss is not None]
     return Diagnosis(
         verdict=findings[0].code,
-        sentence=f"{findings[0].sentence}: {facts.numbers}.",
+        sentence=f"{findings[0].sentence}{';' if ':' in findings[0].sentence else ':'} {facts.numbers}.",
         advice=findings[0].advice,
         findings=findings,
         train_accuracy=facts.train_accuracy,

@@ -75,7 +75,7 @@ def test_a_low_training_loss_beside_one_of_guessing_is_learning_by_heart() -> No
     diagnosis = verdict_on(0.50, 0.45, train_losses=known, val_losses=guessed)
 
     assert diagnosis.verdict == "overfits"
-    assert "0.300 on training images and 1.300 on validation images" in diagnosis.sentence
+    assert "0.300 in training and 1.300 in validation" in diagnosis.sentence
     assert verdict_on(0.50, 0.45, train_losses=known, val_losses=guessed, loss="focal").verdict == "underfits"
 
 
