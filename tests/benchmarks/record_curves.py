@@ -20,7 +20,7 @@ Hits at first sight, before any change that the curves led to, and now:
 
 So on runs like these, small and deliberately spoiled, expect about three verdicts of four to be right. Now, all 62:
 
-    done \ said               easier     high      low collapse      few     over    under     fine
+    done | said               easier     high      low collapse      few     over    under     fine
     validation_easier              2        .        .        .        .        1        1        2
     learning_rate_too_high         .        9        .        .        .        .        .        .
     learning_rate_too_low          .        .        7        .        .        .        .        .
