@@ -135,6 +135,8 @@ def _print(result: "TrainResult") -> None:
     if result.diagnosis is not None:
         write_out(result.diagnosis.sentence)
         write_out(f"Advice: {result.diagnosis.advice}.")
+        for finding in result.diagnosis.findings[1:]:
+            write_out(f"Also: {finding.sentence}. Advice: {finding.advice}.")
     write_out(f"weights  {shown(result.checkpoint)} (epoch {result.best_epoch} of {result.epochs})")
     write_out(f"sha256   {result.weights_sha256} (final state)")
     write_out(shown(result.folder))

@@ -273,6 +273,7 @@ class TrainingRun:
             train_confusion=_confusion(seen),
             val_confusion=None if said is None else _confusion(said),
             lr=self.config.train.lr,
+            loss=self.config.train.loss,
         )
         curves = plot_curves([asdict(record) for record in state.history], best_epoch=state.best.epoch)
         folder.write("curves.png", curves)
