@@ -1,7 +1,7 @@
 """evalcam run."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,7 +9,11 @@ from evalcam_cli.cli import options
 from evalcam_cli.cli.evaluate import print_evaluation
 from evalcam_cli.cli.gradcam import print_explanations
 from evalcam_cli.cli.terminal import screen, write_json, write_out
+from evalcam_cli.cli.train import print_diagnosis
 from evalcam_cli.text import shown
+
+if TYPE_CHECKING:
+    from evalcam_cli.training.diagnosis import Diagnosis
 
 
 def run(
@@ -67,14 +71,13 @@ def run(
         print_evaluation(result.evaluation)
         write_out("")
         print_explanations(result.explanations)
-        _print_summary(result.training, place)
+        _print_summary(result.training.diagnosis, place)
     result.evaluation.require_gates()
 
 
-def _print_summary(training: object, place: Path) -> None:
-    diagnosis = getattr(training, "diagnosis", None)
+def _print_summary(diagnosis: "Diagnosis | None", place: Path) -> None:
     if diagnosis is not None:
-        write_out(f"{diagnosis.sentence}\nAdvice: {diagnosis.advice}.")
+        print_diagnosis(diagnosis)
     folder = shown(place)
     write_out(
         f"Everything is in {folder}: train (weights, curves.png), evaluate (report.md), gradcam (overlays).\n"

@@ -11,6 +11,7 @@ from evalcam_cli.errors import UsageError
 from evalcam_cli.text import shown
 
 if TYPE_CHECKING:
+    from evalcam_cli.training.diagnosis import Diagnosis
     from evalcam_cli.config import RunConfig
     from evalcam_cli.training.rounds import RoundTable
     from evalcam_cli.workflows.cross_validation import CrossValidation
@@ -131,12 +132,16 @@ def _document(result: "TrainResult") -> dict[str, object]:
     }
 
 
+def print_diagnosis(diagnosis: "Diagnosis") -> None:
+    """The verdict, what to do, and what else was found."""
+    write_out(f"{diagnosis.sentence}\nAdvice: {diagnosis.advice}.")
+    for finding in diagnosis.findings[1:]:
+        write_out(f"Also: {finding.sentence}. Advice: {finding.advice}.")
+
+
 def _print(result: "TrainResult") -> None:
     if result.diagnosis is not None:
-        write_out(result.diagnosis.sentence)
-        write_out(f"Advice: {result.diagnosis.advice}.")
-        for finding in result.diagnosis.findings[1:]:
-            write_out(f"Also: {finding.sentence}. Advice: {finding.advice}.")
+        print_diagnosis(result.diagnosis)
     write_out(f"weights  {shown(result.checkpoint)} (epoch {result.best_epoch} of {result.epochs})")
     write_out(f"sha256   {result.weights_sha256} (final state)")
     write_out(shown(result.folder))
