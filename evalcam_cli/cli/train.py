@@ -11,8 +11,8 @@ from evalcam_cli.errors import UsageError
 from evalcam_cli.text import shown
 
 if TYPE_CHECKING:
-    from evalcam_cli.training.diagnosis import Diagnosis
     from evalcam_cli.config import RunConfig
+    from evalcam_cli.training.diagnosis import Diagnosis
     from evalcam_cli.training.rounds import RoundTable
     from evalcam_cli.workflows.cross_validation import CrossValidation
     from evalcam_cli.workflows.train import TrainRequest
