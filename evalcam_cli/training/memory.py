@@ -12,9 +12,9 @@ def keep_freed_memory() -> bool:
     """Let this process keep what it frees for its next use; whether the C library took the setting.
 
     A training step allocates and frees the same hundreds of megabytes as the step before. glibc gives large blocks back
-    to the system at once, which then has to clear every page again before the next step may touch it: a tenth of the
-    time of a step of ResNet-18 on two cores. The peak is the same; what is given up is that memory falls between
-    peaks. Elsewhere than on Linux with glibc nothing happens.
+    to the system at once, which then has to clear every page again before the next step may touch it: about a tenth of
+    the CPU time of a step of ResNet-18 on one thread, measured on a busy machine. The peak is the same; what is given
+    up is that memory falls between peaks. Elsewhere than on Linux with glibc nothing happens.
     """
     if not sys.platform.startswith("linux"):
         return False
