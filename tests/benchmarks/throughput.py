@@ -8,8 +8,8 @@ come in another order. A tool may be named with a number of workers (`timm:0`): 
 others go on with the fastest of each tool. What FILE holds already is not run again. throughput_tools.py says how far
 the recipes agree.
 
-Measured (2 idle cores of an AMD EPYC with AVX2, torch 2.14.1, `--seeds 3 --epochs 3 --images 1200`, 23 min; 840 training
-images at 128 px, images/s over all epochs, median of the seeds):
+Measured (2 idle cores of an AMD EPYC with AVX2, torch 2.14.1, `--seeds 3 --epochs 3 --images 1200`, 23 min; 840
+training images at 128 px, images/s over all epochs, median of the seeds):
 
     evalcam 28.4 (27.5-33.7)   timm with 2 workers 26.1 (24.5-32.6)   ultralytics with 2 workers 23.3 (22.0-26.4)
     one batch in memory 27.6 (27.5-32.9)
