@@ -173,10 +173,6 @@ def test_without_the_package_the_message_says_what_to_install(monkeypatch: pytes
         require_tensorboard()
 
 
-def test_with_the_package_nothing_is_said() -> None:
-    require_tensorboard()
-
-
 def test_a_training_with_the_logger_writes_what_its_history_says(colours: Path, tmp_path: Path) -> None:
     settings = config("train.logger=tensorboard")
 
