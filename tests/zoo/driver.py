@@ -1,0 +1,158 @@
+"""Runs a case's real command in a process of its own and holds what came of it against what must happen."""
+
+import hashlib
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import stat
+import sys
+import time
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import torch
+
+from evalcam_cli.data.preprocessing import Preprocessing
+from evalcam_cli.models.architectures import build_model
+from evalcam_cli.models.checkpoint import Checkpoint, save_checkpoint
+from tests.cli.commands import run_command
+from tests.conftest import draw_classes
+from tests.zoo.cases import CANARY, Case, Kit, Result
+
+MAX_LINES = 8
+_BESIDE = ("unreadable.csv", "leaks.csv")  # what a refusal may leave beside --out, to say what is wrong
+
+
+def make_kit(root: Path) -> Kit:
+    """The good inputs, written into an empty folder."""
+    kit = Kit(root)
+    draw_classes(kit.data, {"cat": 10, "dog": 10}, side=32)
+    assert run_command("split", str(kit.data), "--out", str(kit.split), "--ratios", "0.6,0.2,0.2").code == 0
+    torch.manual_seed(0)
+    model = build_model("resnet18", 2)
+    preprocessing = Preprocessing(32, "squash", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    checkpoint = Checkpoint("resnet18", 2, ("cat", "dog"), preprocessing)
+    save_checkpoint(kit.checkpoint, checkpoint, model.state_dict())
+    return kit
+
+
+def faults(case: Case, kit: Kit, scratch: Path) -> list[str]:
+    """What is wrong with what the command made of the input; nothing when all is as it must be."""
+    here, results = scratch / "here", scratch / "results"
+    here.mkdir(parents=True)
+    results.mkdir()
+    case.make(here, kit)
+    before = tree(here)
+    canary = scratch / "canary"
+    result = run(case, kit, here, results / "out", canary)
+    found = _about_ending(case, result) + _about_words(case, result) + _about_files(case, results)
+    if tree(here) != before:
+        found.append("the input was changed")
+    if canary.exists():
+        found.append("code from the input was run")
+    if case.check is not None and not found:
+        found += [problem for problem in [case.check(result)] if problem]
+    _make_removable(scratch)
+    return [*found, f"stderr was: {result.err[-1500:]}"] if found else []
+
+
+def run(case: Case, kit: Kit, here: Path, output: Path, canary: Path) -> Result:
+    """The command's outcome; a process that does not end in time is killed."""
+    streams = (output.parent.with_name("stdout"), output.parent.with_name("stderr"))
+    arguments = case.arguments(here, output, kit)
+    process = _server().Process(target=_become, args=(arguments, streams, canary, case.megabytes))
+    begun = time.monotonic()
+    process.start()
+    process.join(case.seconds)
+    seconds = time.monotonic() - begun
+    if process.is_alive():
+        process.kill()
+        process.join()
+    assert process.exitcode is not None
+    out, err = (path.read_text(encoding="utf-8", errors="surrogateescape") for path in streams)
+    return Result(process.exitcode, out, err, seconds, here, output)
+
+
+def _server() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    commands = ["split", "train", "evaluate", "gradcam", "predict"]
+    context.set_forkserver_preload(["evalcam_cli.cli.app", *(f"evalcam_cli.workflows.{one}" for one in commands)])
+    return context
+
+
+def _become(arguments: list[str], streams: tuple[Path, Path], canary: Path, megabytes: int) -> None:
+    """Turn a process forked from the server into one that a shell might have started."""
+    from evalcam_cli.cli.app import main
+
+    os.setsid()
+    multiprocessing.set_start_method(None, force=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, path in enumerate(streams, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, encoding="utf-8") for number in (1, 2))
+    os.environ[CANARY] = str(canary)
+    torch.set_num_threads(1)
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    limit = size + megabytes * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    main(arguments)
+
+
+def _about_ending(case: Case, result: Result) -> list[str]:
+    if result.seconds >= case.seconds:
+        return [f"it hangs: no end after {case.seconds:g} s"]
+    if result.code < 0:
+        return [f"it crashed: ended by signal {-result.code}"]
+    return [] if result.code == case.code else [f"exit code {result.code} instead of {case.code}"]
+
+
+def _about_words(case: Case, result: Result) -> list[str]:
+    found = []
+    text = result.out + result.err
+    if "Traceback" in text:
+        found.append("a traceback")
+    odd = sorted({character for character in text if ord(character) < 32 and character != "\n"})
+    if odd or "\x7f" in text or any("\x80" <= character < "\xa0" for character in text):
+        found.append(f"control characters in the output: {odd!r}")
+    lines = result.err.splitlines()
+    start = next((number for number, line in enumerate(lines) if line.startswith("evalcam: error")), len(lines))
+    if result.code and start == len(lines):
+        found.append("it fails without an error message")
+    if len(lines) - start > MAX_LINES:
+        found.append(f"{len(lines) - start} lines of error")
+    found += [f"nothing is said of {word!r}" for word in case.words if word.lower() not in text.lower()]
+    if case.outcome == "warn" and "warning" not in text.lower():
+        found.append("no warning")
+    return found
+
+
+def _about_files(case: Case, results: Path) -> list[str]:
+    there = sorted(path.relative_to(results).as_posix() for path in results.rglob("*"))
+    found = [f"left half-written: {name}" for name in there if name.endswith(".tmp")]
+    if case.outcome == "refuse" or case.code:
+        found += [f"written although refused: {name}" for name in there if name not in _BESIDE]
+    return found
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """What each entry of the folder is: its mode and its bytes, or where its link leads."""
+    return {os.fsdecode(os.fsencode(path.relative_to(folder))): _entry(path) for path in folder.rglob("*")}
+
+
+def _entry(path: Path) -> str:
+    status = path.lstat()
+    content = ""
+    if stat.S_ISLNK(status.st_mode):
+        content = os.readlink(path)
+    elif stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+    return f"{status.st_mode:o} {content}"
+
+
+def _make_removable(scratch: Path) -> None:
+    for path in scratch.rglob("*"):
+        if not path.is_symlink() and path.is_dir():
+            path.chmod(0o700)
+    shutil.rmtree(scratch)
