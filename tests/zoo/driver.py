@@ -145,7 +145,7 @@ def _entry(path: Path) -> str:
     status = path.lstat()
     content = ""
     if stat.S_ISLNK(status.st_mode):
-        content = os.readlink(path)
+        content = str(path.readlink())
     elif stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
     return f"{status.st_mode:o} {content}"
