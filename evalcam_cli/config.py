@@ -28,6 +28,7 @@ Monitor = Literal["loss", "accuracy", "balanced_accuracy", "f1_macro", "mcc", "c
 Rate = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
 def _as_texts(value: object) -> object:
@@ -58,7 +59,7 @@ def _as_methods(value: object) -> object:
     """`gradcam,occlusion` means both; each once."""
     values = value if isinstance(value, list | tuple) else [value]
     parts = [part.strip() if isinstance(part, str) else part for one in values for part in _split(one)]
-    return tuple(dict.fromkeys(parts))
+    return tuple(dict.fromkeys(parts) if all(isinstance(part, str) for part in parts) else parts)
 
 
 def _split(value: object) -> list[Any]:
@@ -66,7 +67,7 @@ def _split(value: object) -> list[Any]:
 
 
 class DataConfig(_Section):
-    path: str | None = None
+    path: Text | None = None
     """Folder or CSV manifest with the images; the DATA argument replaces it."""
     image_size: int = Field(default=224, ge=16, le=2048)
     """Side of the square that the model sees, in pixels."""
@@ -80,7 +81,7 @@ class DataConfig(_Section):
     folder that goes when the run ends; `auto`: in memory if a quarter of what is free is enough."""
     max_pixels: int = Field(default=100_000_000, ge=1, le=2_000_000_000)
     """Images with more pixels are refused before they are decoded."""
-    allow_unreadable: int = Field(default=0, ge=0)
+    allow_unreadable: int = Field(default=0, ge=0, le=1_000_000_000)
     """Go on without unreadable images as long as there are at most this many; all are listed in unreadable.csv."""
 
 
@@ -99,7 +100,7 @@ class SplitConfig(_Section):
     """Make this many cross-validation folds instead of a hold-out split."""
     repeats: int = Field(default=1, ge=1, le=100)
     """Divide into folds this many times, each time anew."""
-    group_by: str | None = None
+    group_by: Text | None = None
     """Manifest column, or regular expression with one pair of parentheses on the path; a group never crosses sets."""
     ungrouped: Literal["refuse", "single"] = "refuse"
     """Images without a group: refuse, or make each its own group."""
@@ -110,11 +111,11 @@ class SplitConfig(_Section):
 class ModelConfig(_Section):
     arch: Arch = "resnet18"
     """Architecture, by torchvision's name."""
-    weights: str = "default"
+    weights: Text = "default"
     """Start from `default` (torchvision's ImageNet weights), `none` (random), or a file of weights."""
     freeze: Stage | None = None
     """Keep everything up to and including this stage as it is (`stem`, `layer1` … `layer4`)."""
-    thaw_every: int = Field(default=0, ge=0)
+    thaw_every: int = Field(default=0, ge=0, le=100_000)
     """Free the last stage that is still frozen after every so many epochs, from the head down; 0 never does."""
     freeze_batch_norm: bool = False
     """Keep the statistics of batch norm as they are; its weights are trained. For small batches and given weights."""
@@ -199,7 +200,7 @@ class TrainConfig(_Section):
     """Use deterministic algorithms, so that the same seed gives the same weights; on CUDA this costs some speed."""
     monitor: Monitor = "balanced_accuracy"
     """Validation metric that chooses the best epoch; equal values are decided by the lower loss."""
-    patience: int = Field(default=0, ge=0)
+    patience: int = Field(default=0, ge=0, le=100_000)
     """Stop after this many epochs without improvement; 0 never stops early."""
     temperature: bool = True
     """Fit a temperature to the best weights on the validation images, if there are at least 50."""
@@ -218,7 +219,7 @@ class EvaluateConfig(_Section):
     """Gates such as `ece=0.05`: exit 4 when the value is higher."""
     no_regression: Texts = ()
     """Earlier results such as `base/metrics.json:accuracy:0.01`: exit 4 when the metric is worse by more."""
-    positive: str | None = None
+    positive: Text | None = None
     """The positive class of two; by default that of the stored operating point, else the last in output order."""
     by: Texts = ()
     """Columns of the manifest (scanner, sex, site) whose values are evaluated one by one as well."""
@@ -241,18 +242,18 @@ class GradCamConfig(_Section):
     """Classes to explain: names, indices, `predicted`, `true`, `top:K` or `all`."""
     method: Annotated[tuple[Method, ...], BeforeValidator(_as_methods)] = Field(default=("gradcam",), min_length=1)
     """How maps are computed: one or more of the methods in docs/explanations.md."""
-    layer: str | None = None
+    layer: Text | None = None
     """Module whose activations are weighed, as named by `model.named_modules()`, by default the last stage; `a+b` fuses
     the maps of two."""
     against: Annotated[str | None, BeforeValidator(_as_text)] = None
     """Class that the others are compared with: what speaks for them and not for it."""
     norm: Literal["image", "shared", "raw"] = "image"
     """What full colour means: a map's own maximum, the largest of the run, or `gradcam.full_colour` in every run."""
-    full_colour: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    full_colour: Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)] = 1.0
     """Value at full colour with `norm: raw`, in the unit of the map."""
-    window: int | None = Field(default=None, ge=1)
+    window: int | None = Field(default=None, ge=1, le=2048)
     """Side of occlusion's square, in pixels of the input; by default a fifth of the input."""
-    stride: int | None = Field(default=None, ge=1)
+    stride: int | None = Field(default=None, ge=1, le=2048)
     """Step of occlusion's square, in pixels of the input; by default half its side."""
     steps: int = Field(default=32, ge=2, le=1000)
     """Of integrated gradients."""
@@ -266,23 +267,27 @@ class GradCamConfig(_Section):
     """Fold batch norm into the convolutions: faster, and equal but for rounding, which is checked."""
     maps: Literal["npy", "npz"] = "npy"
     """One .npy per map, or one .npz per image with all of them."""
-    box_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    box_threshold: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.15
     """Share of a map's maximum above which a place belongs to the object, for boxes and masks."""
-    max_images: int | None = Field(default=None, ge=1)
+    max_images: int | None = Field(default=None, ge=1, le=1_000_000_000)
     """Stop after this many images; by default all IMAGEs named, or 16 of a split, taken from each class in turn."""
+
+
+Bound = Annotated[float, Field(ge=-1e15, le=1e15, allow_inf_nan=False)] | Annotated[int, Field(ge=-(10**15), le=10**15)]
+_MAX_STEPS = 1_000_000_000
 
 
 class Range(_Section):
     """Where a search looks for the value of one key: between two numbers, or among choices."""
 
-    low: float | int | None = None
-    high: float | int | None = None
+    low: Bound | None = None
+    high: Bound | None = None
     """Included."""
     log: bool = False
     """Draw on a logarithmic scale."""
-    step: float | int | None = None
+    step: Bound | None = None
     """Distance of the values from `low` on."""
-    choices: tuple[Any, ...] | None = None
+    choices: Annotated[tuple[Any, ...], Field(max_length=100)] | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -302,6 +307,8 @@ class Range(_Section):
             raise ValueError("a logarithmic scale takes no step")
         if self.step is not None and not 0 < self.step <= self.high - self.low:
             raise ValueError(f"step ({self.step:g}) must be above 0 and at most high - low")
+        if self.step is not None and (self.high - self.low) / self.step > _MAX_STEPS:
+            raise ValueError(f"step ({self.step:g}) makes more than {_MAX_STEPS:,} values; leave it away")
         return self
 
 
@@ -320,7 +327,7 @@ class SearchConfig(_Section):
     a list of choices."""
     pruner: Literal["median", "none"] = "median"
     """`median` ends a trial that is worse than half of the finished ones were at the same epoch."""
-    startup_trials: int = Field(default=5, ge=0)
+    startup_trials: int = Field(default=5, ge=0, le=1_000_000)
     """Trials drawn at random before the sampler (TPE) learns from earlier ones and the pruner ends any."""
 
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from evalcam_cli.config import RunConfig, config_keys, default_of, resolved
 from evalcam_cli.errors import UsageError
-from evalcam_cli.strict_yaml import Document, Value, parse_yaml
+from evalcam_cli.inputs import read_bytes
+from evalcam_cli.strict_yaml import MAX_CHARACTERS, Document, Value, is_text, parse_yaml
 from evalcam_cli.text import counted, did_you_mean, shown
 
 
@@ -33,10 +34,13 @@ def load_config(
     values = _sections(document, source)
     for assignment in assignments:
         key, value = _assignment(assignment)
-        _put(values, key, value, f"--set {shown(assignment)}")
+        _put(values, key, value, f"--set {shown(assignment)[:200]}")
+        document.lines.pop(tuple(key.split(".")), None)  # what is wrong now does not stand there
     for key, option in (options or {}).items():
         if option is not None:
+            _refuse_half_characters(key, option)
             _put(values, key, option, f"option for {key}")
+            document.lines.pop(tuple(key.split(".")), None)
     return _validated(values, document, source)
 
 
@@ -52,26 +56,40 @@ def with_values(config: RunConfig, values: Mapping[str, object], source: str = "
     return _validated(changed, Document(None), source)
 
 
+def _refuse_half_characters(key: str, option: object) -> None:
+    """Refuse names that are not UTF-8: they could not be written into the config that a run keeps."""
+    for text in option if isinstance(option, list | tuple) else [option]:
+        if isinstance(text, str) and not is_text(text):
+            raise UsageError(f"option for {key}: {shown(text)[:200]} is not UTF-8 text; rename it")
+
+
 def _read(path: Path) -> Document:
     place = shown(path.absolute())
     try:
-        text = path.read_bytes()[:4_000_001].decode("utf-8-sig")
+        data = read_bytes(path, 4 * MAX_CHARACTERS)
+        if len(data) > 4 * MAX_CHARACTERS:
+            raise UsageError(f"the config {place} has more than {4 * MAX_CHARACTERS:,} bytes; that is no config")
+        text = data.decode("utf-8-sig")
     except IsADirectoryError as error:
         raise UsageError(f"the config {place} is a folder; name a YAML file") from error
     except OSError as error:
         raise UsageError(f"cannot read the config {place}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"the config {place} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    return parse_yaml(text, place)
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UsageError(
+            f"the config {place}, line {line}, is not UTF-8 text (byte {error.start}); save it as UTF-8"
+        ) from error
+    document = parse_yaml(text, place)
+    if document.value is None:
+        raise UsageError(f"{place}: expected a map of sections, found nothing; leave -c away for the defaults")
+    return document
 
 
 def _sections(document: Document, source: str) -> dict[str, Any]:
     if document.value is None:
-        if document.lines:
-            raise UsageError(f"{source}: expected a map of sections, found nothing")
         return {}
     if not isinstance(document.value, dict):
-        found = "a list" if isinstance(document.value, list) else f"{document.value!r}"
+        found = "a list" if isinstance(document.value, list) else shown(repr(document.value))[:80]
         raise UsageError(f"{source}: expected a map of sections, found {found}")
     return document.value
 
@@ -79,11 +97,11 @@ def _sections(document: Document, source: str) -> dict[str, Any]:
 def _assignment(assignment: str) -> tuple[str, Value]:
     key, equals, text = assignment.partition("=")
     if not equals or not key.strip():
-        raise UsageError(f"--set takes section.key=value, got {shown(assignment)!r}")
+        raise UsageError(f"--set takes section.key=value, got {shown(assignment)[:200]!r}")
     key = key.strip()
-    value = parse_yaml(text, f"--set {shown(key)}").value
+    value = parse_yaml(text, f"--set {shown(key)[:80]}").value
     if isinstance(value, str) and _is_tuple(key):
-        value = parse_yaml(f"[{text}]", f"--set {shown(key)}").value
+        value = parse_yaml(f"[{text}]", f"--set {key}").value
     return key, value
 
 
@@ -94,7 +112,7 @@ def _is_tuple(key: str) -> bool:
 def _put(values: dict[str, Any], key: str, value: object, origin: str) -> None:
     known = config_keys()
     if key not in known:
-        raise UsageError(f"{origin}: unknown config key {shown(key)!r}{nearest_key(key)}")
+        raise UsageError(f"{origin}: unknown config key {shown(key)[:80]!r}{nearest_key(key)}")
     *sections, name = key.split(".")
     for section in sections:
         inner = values.setdefault(section, {})
@@ -126,7 +144,7 @@ def _keys_of(name: str, kind: object) -> list[str]:
 
 
 def _explained(error: ValidationError, document: Document, source: str) -> str:
-    problems: dict[tuple[str | int, ...], list[str]] = {}
+    problems: dict[tuple[str | int, ...], list[Any]] = {}
     for problem in error.errors(include_url=False):
         path = _known_path(problem["loc"])
         if path[:2] == ("gradcam", "method"):  # the place in a list that may have been a text means nothing
@@ -135,10 +153,11 @@ def _explained(error: ValidationError, document: Document, source: str) -> str:
                 continue
         if problem["type"] == "missing":  # of a list that must have so many values
             path = path[:-1]
-        problems.setdefault(path, []).append(_problem(".".join(map(str, path)), problem))
+        problems.setdefault(path, []).append(problem)
     messages = []
-    for path, found in problems.items():
-        line = document.lines.get(path)
+    for path, those in list(problems.items())[:_MAX_PROBLEMS]:
+        found = [_problem(shown(".".join(map(str, path)))[:200], problem) for problem in those]
+        line = document.lines.get(path) or (document.lines.get(path[:3]) if path[:2] == _SPACE else None)
         place = f"{source}, line {line}: " if line else ""
         # the branches of a union each complain: `must be 'auto', got x` or `must be a whole number, got x`
         first = (
@@ -147,8 +166,8 @@ def _explained(error: ValidationError, document: Document, source: str) -> str:
             else f"{found[0].rpartition(', got')[0]} or {found[1].partition(' must be ')[2]}"
         )
         messages.append(place + first)
-    more = [f"and {len(messages) - 5} more"] if len(messages) > 5 else []
-    return "\n".join(messages[:5] + more)
+    more = len(problems) - len(messages)
+    return "\n".join(messages + ([f"and {more:,} more"] if more else []))
 
 
 def _known_path(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
@@ -160,6 +179,9 @@ def _known_path(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
     )
 
 
+_MAX_PROBLEMS = 5
+_SPACE = ("search", "space")
+
 _MESSAGES = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -168,27 +190,29 @@ _MESSAGES = {
     "finite_number": "a finite number",
     "model_type": "a section with keys",
     "tuple_type": "a list",
+    "string_too_short": "a text that is not empty",
+    "string_too_long": "a shorter text",
 }
 
 
 def _problem(key: str, problem: Any) -> str:  # noqa: PLR0911 (one return per kind of problem)
     value, kind, context = problem.get("input"), problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown config key {shown(key)!r}{nearest_key(key)}"
+        return f"unknown config key {key[:80]!r}{nearest_key(key)}"
     if kind == "value_error":
-        return f"{key + ': ' if key else ''}{context['error']}"
+        return f"{key + ': ' if key else ''}{shown(context['error'])}"
     if kind == "missing":
         return f"{key} must have {len(default_of(key))} values, got {shown(value)[:80]}"  # type: ignore[arg-type]
     if kind == "too_short":
         return f"{key} must have at least {counted(context['min_length'], 'value')}"
     if kind == "too_long":
-        return f"{key} must have {counted(context['max_length'], 'value')}, got {context['actual_length']}"
+        return f"{key} must have at most {counted(context['max_length'], 'value')}, got {context['actual_length']}"
     not_a_number = isinstance(value, float) and math.isnan(value)
     got = "NaN" if not_a_number else "nothing" if value is None else shown(repr(value))[:80]
     if kind == "literal_error":
         expected = context["expected"]
         choice = "one of " if "," in expected or " or " in expected else ""
-        return f"{key} must be {choice}{expected}, got {got}{did_you_mean(str(value), _choices(expected))}"
+        return f"{key} must be {choice}{expected}, got {got}{did_you_mean(str(value)[:200], _choices(expected))}"
     message = problem["msg"].removeprefix("Input should be ").removeprefix("Input ")
     return f"{key} must be {_MESSAGES.get(kind, shown(message))}, got {got}"
 
@@ -199,6 +223,7 @@ def _choices(expected: str) -> list[str]:
 
 def nearest_key(key: str) -> str:
     """`; did you mean 'train.lr'?` with the config key that an unknown one is nearest to, or nothing."""
+    key = key[:200]
     known = list(config_keys())
     if "." not in key and (hint := did_you_mean(key, RunConfig.model_fields)):
         return hint

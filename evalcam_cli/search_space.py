@@ -40,6 +40,7 @@ class Dimension:
         return abs(steps - round(steps)) < 1e-9
 
 
+_MAX_CORNERS = 5_000
 _EXAMPLE = "search:\n  space:\n    train.lr: {low: 1e-5, high: 1e-2, log: true}\n    train.batch_size: [16, 32, 64]"
 
 _SAME_IMAGES = "all trials must see the same images, or their values cannot be compared"
@@ -68,8 +69,8 @@ _NOT_SEARCHED = {
 def search_space(config: RunConfig) -> tuple[Dimension, ...]:
     """The dimensions of the config's search, in the order of their keys.
 
-    The ends of all ranges and all choices are tried in the config, two keys at a time, so that a search does not stop
-    at its tenth trial over a value that no config takes.
+    The ends of all ranges and all choices are tried in the config, first alone and then two keys at a time, so that a
+    search does not stop at its tenth trial over a value that no config takes; of very many pairs the first are tried.
 
     Raises:
         UsageError: There is none, a key is unknown or not to be searched, or a value is impossible.
@@ -77,18 +78,18 @@ def search_space(config: RunConfig) -> tuple[Dimension, ...]:
     if not config.search.space:
         raise UsageError(f"nothing to search: say in the config what to vary, such as\n{_EXAMPLE}")
     dimensions = tuple(_dimension(key, span) for key, span in sorted(config.search.space.items()))
-    for values in _corners(dimensions):
+    for values in itertools.islice(_corners(dimensions), _MAX_CORNERS):
         try:
             with_values(config, values)
         except UsageError as error:
-            tried = ", ".join(f"{key}: {shown(value)}" for key, value in values.items())
+            tried = ", ".join(f"{key}: {shown(value)[:80]}" for key, value in values.items())
             raise UsageError(f"search.space allows {tried}, and no config does: {error}") from error
     return dimensions
 
 
 def _dimension(key: str, span: Range) -> Dimension:
     if key not in config_keys():
-        raise UsageError(f"search.space: unknown config key {shown(key)!r}{nearest_key(key)}")
+        raise UsageError(f"search.space: unknown config key {shown(key)[:80]!r}{nearest_key(key)}")
     for name, reason in _NOT_SEARCHED.items():
         if key == name or key.startswith(f"{name}."):
             raise UsageError(f"search.space: {key} cannot be searched: {reason}")
@@ -110,7 +111,7 @@ def _last(low: float, high: float, step: float | None) -> float:
 
 
 def _corners(dimensions: tuple[Dimension, ...]) -> Iterator[dict[str, object]]:
-    for one in dimensions:
+    for one in dimensions:  # at most 100 choices each
         yield from ({one.key: value} for value in one.extremes)
     for one, other in itertools.combinations(dimensions, 2):
         for value, second in itertools.product(one.extremes, other.extremes):

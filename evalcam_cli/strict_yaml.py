@@ -15,7 +15,9 @@ from evalcam_cli.errors import UsageError
 from evalcam_cli.text import shown
 
 MAX_CHARACTERS = 1_000_000
+MAX_VALUES = 10_000
 MAX_DEPTH = 20
+_MAX_DIGITS = 400
 
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -37,7 +39,7 @@ def parse_yaml(text: str, source: str) -> Document:
     """The value of the one document in the text; None for an empty text.
 
     Args:
-        text: At most a million characters.
+        text: At most a million characters and 10,000 values.
         source: Where it comes from, for messages.
 
     Raises:
@@ -50,18 +52,26 @@ def parse_yaml(text: str, source: str) -> Document:
         # a byte order mark is allowed by YAML and written by some editors
         return builder.document(yaml.parse(text.removeprefix("\ufeff"), Loader=yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise UsageError(f"{source}, line {line}: not valid YAML: {shown(error.problem or error)}") from error
-    except yaml.YAMLError as error:
-        raise UsageError(f"{source}: not valid YAML: {shown(error).splitlines()[0][:200]}") from error
-    except RecursionError as error:
-        raise UsageError(f"{source}: nested too deeply") from error
+        line = error.problem_mark.line + 1 if error.problem_mark else builder.line
+        raise UsageError(f"{source}, line {line}: not valid YAML: {shown(error.problem)[:200]}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        character = error.character if isinstance(error.character, int) else 0
+        raise UsageError(
+            f"{source}, line {line}: the character U+{character:04X} is not allowed; remove it, or save as UTF-8"
+        ) from error
+    except (ValueError, OverflowError) as error:  # PyYAML turns `"\UFFFFFFFF"` and `%YAML 1.999…` into numbers
+        raise UsageError(
+            f"{source}, line {builder.line} or below: not valid YAML: a number or an escape that is too large"
+        ) from error
 
 
 class _Builder:
     def __init__(self, source: str) -> None:
         self.source = source
         self.lines: dict[tuple[str | int, ...], int] = {}
+        self.line = 1
+        self.values = 0
 
     def document(self, events: Iterator[yaml.Event]) -> Document:
         value: Value = None
@@ -83,8 +93,11 @@ class _Builder:
             raise self._error(event, "anchors (&name) are not allowed; write the value out")
         tag = getattr(event, "tag", None)
         if tag not in (None, "!"):
-            raise self._error(event, f"tags ({shown(tag)}) are not allowed; a config is plain data")
-        self.lines[path] = _line(event)
+            raise self._error(event, f"tags ({shown(tag)[:80]}) are not allowed; a config is plain data")
+        self.line = self.lines[path] = _line(event)
+        self.values += 1
+        if self.values > MAX_VALUES:
+            raise self._error(event, f"more than {MAX_VALUES:,} values; that is no config")
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -102,10 +115,10 @@ class _Builder:
         while not isinstance(event := next(events), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent) or event.tag or event.anchor:
                 raise self._error(event, "a key must be a plain word")
-            key = str(event.value)
+            key = self._text(event)
             if key in values:
                 first = self.lines[(*path, key)]
-                raise self._error(event, f"the key {shown(key)!r} is there twice (first on line {first})")
+                raise self._error(event, f"the key {shown(key)[:80]!r} is there twice (first on line {first})")
             if key == "<<":
                 raise self._error(event, "merge keys (<<) are not allowed; write the values out")
             values[key] = self._value(next(events), events, (*path, key))
@@ -113,15 +126,26 @@ class _Builder:
         return values
 
     def _scalar(self, event: yaml.ScalarEvent) -> Value:
-        text = str(event.value)
+        text = self._text(event)
         if event.style is not None or event.tag == "!":
             return text
-        if len(text) > 400 and _INTEGER.fullmatch(text):
-            raise self._error(event, "a number of more than 400 digits")
+        if len(text) > _MAX_DIGITS and _INTEGER.fullmatch(text):
+            raise self._error(event, f"a number of more than {_MAX_DIGITS} digits")
         return scalar(text)
+
+    def _text(self, event: yaml.ScalarEvent) -> str:
+        text = str(event.value)
+        if not is_text(text):
+            raise self._error(event, f"half a character ({shown(text)[:80]})")
+        return text
 
     def _error(self, event: yaml.Event, problem: str) -> UsageError:
         return UsageError(f"{self.source}, line {_line(event)}: {problem}")
+
+
+def is_text(text: str) -> bool:
+    """Whether UTF-8 can express it: halves of surrogate pairs, as `"\\ud800"` makes them, are no characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _line(event: yaml.Event) -> int:
