@@ -1,5 +1,6 @@
 """A CSV manifest: `path,label` and optionally `set,group` and further columns, one row per image."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,8 @@ def _on_disk(
         if kind == FILE:
             kept.append((number, sample.at(path)))
         elif kind == LINK:
-            if not (root / path).resolve().is_relative_to(root.resolve()):
+            # not `Path.resolve`, which fails on links that lead round in a circle
+            if not Path(os.path.realpath(root / path)).is_relative_to(os.path.realpath(root)):
                 raise table.fault(number, f"the path {shown(path)[:200]!r} leaves the data folder by a symbolic link")
             left_out.append((path, kind))
         else:
@@ -106,7 +108,9 @@ def _without_doubles(table: Table, rows: Sequence[tuple[int, Sample]]) -> tuple[
         ):
             if mine != its:
                 raise table.fault(
-                    number, f"{shown(sample.path)} has two {name}: {shown(its)!r} in row {before}, here {shown(mine)!r}"
+                    number,
+                    f"{shown(sample.path)[:200]} has two {name}: {shown(its)[:80]!r} in row {before}, "
+                    f"here {shown(mine)[:80]!r}",
                 )
         doubled.append(f"row {number}")
     return list(first.values()), doubled
@@ -116,4 +120,4 @@ def _refuse_half_division(table: Table, samples: Sequence[tuple[int, Sample]]) -
     if any(sample.set for _, sample in samples):
         for number, sample in samples:
             if not sample.set:
-                raise table.fault(number, f"{shown(sample.path)} has no set although other rows have one")
+                raise table.fault(number, f"{shown(sample.path)[:200]} has no set although other rows have one")

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,12 +15,14 @@ from evalcam_cli.data.samples import SETS, Sample, Split, sorted_classes
 from evalcam_cli.data.tables import Table, read_table
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.files import csv_bytes, json_text, write_whole
+from evalcam_cli.inputs import read_bytes
 from evalcam_cli.text import csv_text, did_you_mean, shown
 
 COLUMNS = ("path", "label", "set", "group", "fold", "sha256")
 SCHEMA_VERSION = 1
 MAX_FOLDS = 100
 MAX_REPEATS = 100
+_MAX_JSON_BYTES = 200_000_000
 _REPEAT_COLUMN = re.compile(r"fold_[1-9][0-9]*")
 
 
@@ -102,7 +105,8 @@ def read_split(path: Path, *, root: Path | None = None) -> tuple[Split, bool]:
 
     Returns:
         The split, its paths as written (`DiskIndex` finds them on this machine), and True when the rows differ from
-        those that evalcam wrote or nothing is recorded about them. Classes of an edited split are those of its rows.
+        those that evalcam wrote, or from the classes recorded, or nothing is recorded about them. Classes of an edited
+        split are those of its rows.
 
     Raises:
         UsageError: The file or the data folder is not there.
@@ -117,12 +121,12 @@ def read_split(path: Path, *, root: Path | None = None) -> tuple[Split, bool]:
     if not samples:
         raise DataError(f"{table.place} lists no images")
     folds = _folds(table, samples, facts, more)
-    edited = facts.get("fingerprint") != fingerprint(samples)
-    recorded = tuple(facts.get("classes", ()))
+    classes = sorted_classes(samples)
+    edited = facts.get("fingerprint") != fingerprint(samples) or tuple(facts["classes"]) != classes
     split = Split(
         root=root,
         samples=samples,
-        classes=sorted_classes(samples) if edited or not recorded else recorded,
+        classes=classes,
         seed=facts.get("seed", 0),
         ratios=None if facts.get("ratios") is None else tuple(facts["ratios"]),
         folds=folds,
@@ -167,17 +171,18 @@ def _unguarded(table: Table) -> Table:
 def _root(path: Path, facts: dict[str, Any], given: Path | None) -> Path:
     if given is not None:
         root = given.parent if given.is_file() else given
-    elif "root" in facts:
+    elif Path(facts.get("root", "")).is_absolute():  # evalcam writes no other; one of Windows is none on Linux
         root = Path(facts["root"])
     else:
         raise UsageError(
-            f"there is no {shown(json_path(path).absolute())} that says where the images of "
+            f"there is no {shown(json_path(path).absolute())} that says where on this machine the images of "
             f"{shown(path.name)} are; name their folder with --data"
         )
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112 (unlike `Path.is_dir`, it bears names that are too long)
         whence = "" if given is not None else f", recorded in {shown(json_path(path).absolute())},"
         raise UsageError(
-            f"the data folder {shown(root.absolute())}{whence} is not there; name it here: as DATA, or with --data"
+            f"the data folder {shown(root.absolute())[:300]}{whence} is not there; name it here: as DATA, or with "
+            "--data"
         )
     return root
 
@@ -186,13 +191,18 @@ def _facts(path: Path) -> dict[str, Any]:
     """What the JSON file beside a split says; empty when there is none."""
     beside = json_path(path)
     try:
-        facts = json.loads(beside.read_text(encoding="utf-8", errors="surrogateescape"))
+        data = read_bytes(beside, _MAX_JSON_BYTES)
+        if len(data) > _MAX_JSON_BYTES:
+            raise ValueError(f"more than {_MAX_JSON_BYTES:,} bytes")
+        facts = json.loads(data.decode("utf-8-sig", "surrogateescape"))
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise UsageError(f"cannot read {shown(beside.absolute())}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{shown(beside.absolute())} is damaged ({error}); remove it and use --data") from error
+        raise DataError(
+            f"{shown(beside.absolute())} is damaged ({shown(error)[:200]}); remove it and use --data"
+        ) from error
     if isinstance(facts, dict) and facts.get("schema_version", 0) in range(SCHEMA_VERSION + 1, 1000):
         raise DataError(f"{shown(beside.absolute())} was written by a newer evalcam; update evalcam")
     if not _is_sound(facts):
@@ -209,7 +219,10 @@ def _is_sound(facts: Any) -> bool:
     return (
         all(isinstance(facts.get(key), str) for key in ("root", "source", "fingerprint"))
         and "\0" not in facts["root"]
+        and facts["source"] not in ("", "..")
+        and Path(facts["source"]).name == facts["source"]  # else a hostile one could name a manifest anywhere
         and type(facts.get("seed")) is int
+        and 0 <= facts["seed"] < 2**63
         and isinstance(facts.get("classes"), list)
         and all(isinstance(label, str) for label in facts["classes"])
         and (
@@ -240,8 +253,9 @@ def _samples(table: Table, more: Sequence[str], extra_columns: Sequence[str]) ->
             raise table.fault(number, f"the path {shown(path)[:200]!r} leaves the data folder")
         before, other_label = first.setdefault(tidy, (number, label))
         if before != number:
-            what = "again" if other_label == label else f"with two labels: {other_label!r} there, {label!r} here"
-            raise table.fault(number, f"{shown(path)[:200]} of row {before} {shown(what)}")
+            two = f"with two labels: {shown(other_label)[:80]!r} there, {shown(label)[:80]!r} here"
+            what = "again" if other_label == label else two
+            raise table.fault(number, f"{shown(path)[:200]} of row {before} {what}")
         if not label:
             raise table.fault(number, f"{shown(path)[:200]} has no label")
         if set_name and set_name not in SETS:
@@ -267,7 +281,7 @@ def _more_folds(table: Table, number: int, first: str, cells: Sequence[str]) -> 
 def _fold(table: Table, number: int, cell: str) -> int | None:
     if not cell:
         return None
-    if not (cell.isascii() and cell.isdecimal() and int(cell[:5]) < MAX_FOLDS):
+    if not (cell.isascii() and cell.isdecimal() and len(cell) <= 5 and int(cell) < MAX_FOLDS):
         raise table.fault(number, f"{shown(cell)[:80]!r} is no fold; expected a whole number from 0")
     return int(cell)
 
@@ -299,15 +313,21 @@ def located(split: Split) -> tuple[list[Sample], list[str]]:
     """The samples under their names on this disk, and the paths of those that are no regular files here.
 
     A name that is absent stands for the file whose name has an equal NFC form.
+
+    Raises:
+        DataError: Two samples are the same file.
     """
     index = DiskIndex(split.root)
     found, missing = [], []
+    by_path: dict[str, str] = {}
     for sample in split.samples:
         path, kind = index.find(sample.path)
-        if kind == FILE:
-            found.append(sample.at(path))
-        else:
+        if kind != FILE:
             missing.append(f"{path} ({kind})" if kind else path)
+            continue
+        if by_path.setdefault(path, sample.path) != sample.path:
+            raise DataError(f"two rows of the split name the same file, in two Unicode forms: {shown(path)[:200]}")
+        found.append(sample.at(path))
     return found, missing
 
 

@@ -2,14 +2,17 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from evalcam_cli.errors import DataError, UsageError
+from evalcam_cli.inputs import read_bytes
 from evalcam_cli.text import did_you_mean, listed, shown
 
 MAX_BYTES = 1_000_000_000
+MAX_COLUMNS = 1_000
 _DELIMITERS = ",;\t"
 
 
@@ -51,33 +54,38 @@ def read_table(path: Path, required: Sequence[str], *, errors: str = "strict") -
     text = _text(path, place, errors)
     rows = _rows(text, _delimiter(text, required, place), place)
     number, columns = next(rows)
+    if len(columns) > MAX_COLUMNS:
+        raise DataError(f"{place} has {len(columns):,} columns; a list of images has at most {MAX_COLUMNS:,}")
     repeated = {name for name in columns if columns.count(name) > 1}
     if repeated:
-        raise DataError(f"{place}, row {number}: the column {listed(sorted(repeated))} stands twice in the header")
+        raise DataError(
+            f"{place}, row {number}: the column {listed(sorted(repeated))[:300]} stands twice in the header"
+        )
     return Table(place, columns, tuple(_even(rows, len(columns), place)))
 
 
 def _text(path: Path, place: str, errors: str) -> str:
     try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
+        data = read_bytes(path, MAX_BYTES)
     except OSError as error:
         raise UsageError(f"cannot read {place}: {error.strerror}") from error
     if len(data) > MAX_BYTES:
         raise DataError(f"{place} is larger than {MAX_BYTES:,} bytes; that is no list of images")
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", "replace")
+    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     try:
-        return data.decode("utf-8-sig", errors)
+        return data.decode("utf-16") if wide else data.decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
         row = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{place}, row {row}: byte {error.start} is not UTF-8 text; save the file as UTF-8") from error
+        name = "UTF-16" if wide else "UTF-8"
+        raise DataError(f"{place}, row {row}: byte {error.start} is not {name} text; save the file as UTF-8") from error
 
 
 def _delimiter(text: str, required: Sequence[str], place: str) -> str:
-    first = next((line for line in text.splitlines()[:1]), "")
+    first = re.match(r"[^\r\n]*", text)[0]  # type: ignore[index]
     if not first.strip() or "\0" in first:
         raise DataError(f"{place} has no header; its first row must name the columns {', '.join(required)}")
+    if len(first) > csv.field_size_limit():
+        raise DataError(f"{place}, row 1: a header of {len(first):,} characters; that is no list of images")
     headers = {delimiter: next(csv.reader([first], delimiter=delimiter), []) for delimiter in _DELIMITERS}
     for delimiter, names in headers.items():
         if set(required) <= set(names):
