@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from evalcam_cli.errors import MachineError, UsageError
+from evalcam_cli.inputs import read_bytes
 from evalcam_cli.text import csv_cell, csv_text, listed, shown
 
 LOCK_NAME = ".evalcam.lock"
+_MAX_JSON_BYTES = 200_000_000
 
 
 def write_whole(path: Path, *data: bytes | memoryview) -> None:
@@ -369,6 +371,11 @@ def read_json(path: Path) -> Any:
         ValueError: It is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+        data = read_bytes(path, _MAX_JSON_BYTES)
+        if len(data) > _MAX_JSON_BYTES:
+            raise ValueError(f"it has more than {_MAX_JSON_BYTES:,} bytes")
+        return json.loads(data.decode("utf-8-sig", "surrogateescape"))
     except OSError as error:
         raise UsageError(f"cannot read {shown(path.absolute())}: {error.strerror}") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error

@@ -28,6 +28,9 @@ Direction = Literal["under", "over"]
 _GATE = re.compile(r"(?P<left>.+?)\s*(?P<operator>>=|<=|==|=|>|<|≥|≤)\s*(?P<value>[^=<>≥≤]*)", re.DOTALL)
 
 
+_MAX_CHARACTERS = 1_000
+
+
 @dataclass(frozen=True)
 class Gate:
     """A demand on one number."""
@@ -97,7 +100,9 @@ def parse_gate(text: str, direction: Direction) -> Gate:
     Raises:
         UsageError: The text is no gate, names no metric, or contradicts the direction.
     """
-    option = f"--fail-{direction} {shown(text)}"
+    option = f"--fail-{direction} {shown(text)[:200]}"
+    if len(text) > _MAX_CHARACTERS:
+        raise UsageError(f"{option}… has {len(text):,} characters; a gate has at most {_MAX_CHARACTERS:,}")
     match = _GATE.fullmatch(text.strip())
     if match is None or match["value"].endswith(("]", "}")):  # the `=` of a name, and no number after it
         plain = re.match(r"[\w:@]+(\[.+\])?(\{.+\})?(\.\w+)?$", text.strip())

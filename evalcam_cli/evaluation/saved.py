@@ -1,10 +1,12 @@
 """Predictions read from files: any classifier's CSV, or a folder that `evalcam evaluate` wrote."""
 
 import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, NoReturn, cast
 
@@ -17,6 +19,7 @@ from evalcam_cli.evaluation.predictions import Predictions, row_blocks
 from evalcam_cli.evaluation.stated import LOG_PROBABILITIES, StatedProbabilities
 from evalcam_cli.evaluation.temperature import HIGHEST, LOWEST, is_temperature
 from evalcam_cli.files import read_json
+from evalcam_cli.inputs import opened
 from evalcam_cli.text import counted, csv_text, did_you_mean, listed, shown
 
 PREDICTIONS_NAME = "predictions.csv"
@@ -30,6 +33,8 @@ OWN_COLUMNS = ("path", "subset", "group", "target", "predicted", "correct", "con
 _LOOKS_LIKE_SCORE = re.compile(r"(?i)(p|probs?|proba|probability|logits?|scores?)[ _.\-:/]+(.+)")
 _SUM_TOLERANCE = 1e-3 + 1e-9  # 0.999 as a sum of rounded numbers is 1 within 0.001
 _RANGE_TOLERANCE = 1e-6
+_PLAIN = frozenset("0123456789.+-eE \tinfatyINFATY")
+"""Characters of numbers, infinity and NaN; Python also reads `1_0` as 10, and digits of other scripts."""
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -73,28 +78,38 @@ class _Table:
     def place(self) -> str:
         return shown(self.path.absolute())
 
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Where each column is."""
+        return {name: index for index, name in enumerate(self.header)}
+
     def column(self, name: str) -> tuple[str, ...]:
         """The texts of a column; empty when the table lacks it."""
-        if name not in self.header:
+        if name not in self.places:
             return ()
-        index = self.header.index(name)
+        index = self.places[name]
         return tuple(csv_text(row[index]) for row in self.rows)
 
     def columns(self, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
         """(N,) rows of some columns."""
-        indices = [self.header.index(name) for name in names]
+        indices = [self.places[name] for name in names]
         return tuple(tuple(csv_text(row[index]) for index in indices) for row in self.rows) if names else ()
 
 
 def _read_table(path: Path) -> _Table:
     place = shown(path.absolute())
+    rows: list[list[str]] = []
     try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
-            rows = [row for row in csv.reader(stream) if row]
+        with opened(path) as stream:
+            text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+            rows.extend(csv.reader(text, strict=True))
     except OSError as error:
         raise UsageError(f"cannot read the predictions {place}: {error.strerror}") from error
     except csv.Error as error:
-        raise DataError(f"{place} is no CSV in UTF-8: {error}") from error
+        raise DataError(
+            f"{place}, row {len(rows) + 1}: {error}; is it a CSV in UTF-8, and are its quotes closed?"
+        ) from error
+    rows = [row for row in rows if row]
     if not rows:
         raise DataError(f"{place} is empty; expected a header and a row per image")
     if any("\0" in name for name in rows[0]):
@@ -102,7 +117,7 @@ def _read_table(path: Path) -> _Table:
     header, body = [csv_text(name.lstrip()) for name in rows[0]], rows[1:]
     twice = [name for name, times in Counter(header).items() if times > 1]
     if twice:
-        raise DataError(f"{place} has several columns named {listed(map(repr, twice))}; names must differ")
+        raise DataError(f"{place} has several columns named {listed(map(repr, twice))[:300]}; names must differ")
     ragged = [str(index) for index, row in enumerate(body, 2) if len(row) != len(header)]
     if ragged:
         raise DataError(
@@ -115,7 +130,7 @@ def _read_table(path: Path) -> _Table:
 
 
 def _refuse_header(table: _Table) -> NoReturn:
-    named = f"its columns are {listed(map(repr, table.header), 8)}"
+    named = f"its columns are {listed(map(repr, table.header), 8)[:300]}"
     wanted = "expected target and, for every class, p:<class> or logit:<class>"
     if len(table.header) == 1 and re.search("[;\t]", table.header[0]):
         raise DataError(f"{table.place} is separated by something else than commas; save it as CSV with commas")
@@ -123,10 +138,10 @@ def _refuse_header(table: _Table) -> NoReturn:
         near = [
             name for name in table.header if did_you_mean(name.strip().lower(), ["target", "true", "label", "truth"])
         ]
-        hint = f"; rename {shown(near[0])!r}?" if near else ""
+        hint = f"; rename {shown(near[0])[:80]!r}?" if near else ""
         raise DataError(f"{table.place} has no column 'target'{hint}\n{wanted};\n{named}")
     guesses = [(name, match[2]) for name in table.header if (match := _LOOKS_LIKE_SCORE.fullmatch(name))]
-    hint = f"; did you mean 'p:{shown(guesses[0][1])}' by {shown(guesses[0][0])!r}?" if guesses else ""
+    hint = f"; did you mean 'p:{shown(guesses[0][1])[:80]}' by {shown(guesses[0][0])[:80]!r}?" if guesses else ""
     raise DataError(f"{table.place} has no column p:<class> or logit:<class>{hint}\n{wanted};\n{named}")
 
 
@@ -200,7 +215,7 @@ def _document(path: Path) -> dict[str, object]:
     try:
         document = read_json(path)
     except ValueError as error:
-        raise DataError(f"{shown(path.absolute())} is not JSON: {error}") from error
+        raise DataError(f"{shown(path.absolute())} is not JSON: {shown(error)[:200]}") from error
     if not isinstance(document, dict):
         raise DataError(f"{shown(path.absolute())} is not what `evalcam evaluate` writes")
     return document
@@ -209,10 +224,11 @@ def _document(path: Path) -> dict[str, object]:
 def _logits(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
     place = shown(path.absolute())
     try:
-        logits = np.load(path, allow_pickle=False)
+        with opened(path) as stream:
+            logits = np.load(stream, allow_pickle=False)
     except OSError as error:
         raise DataError(f"cannot read {place}: {error.strerror or error}") from error
-    except (ValueError, EOFError) as error:  # NumPy would advise to unpickle it, which may run code
+    except Exception as error:  # of many kinds; NumPy would advise to unpickle it, which may run code
         raise DataError(f"cannot read {place}: it is no .npy file of numbers, or not all of it is there") from error
     if not isinstance(logits, np.ndarray) or logits.dtype.kind != "f":
         raise DataError(f"{place} does not hold floating-point numbers")
@@ -250,19 +266,37 @@ def _refuse_classes(classes: tuple[str, ...], table: _Table) -> None:
     if len(classes) < 2:
         raise DataError(f"{table.place} has scores for {counted(len(classes), 'class')}; two are needed at least")
     if "" in classes or len(set(classes)) < len(classes):
-        raise DataError(f"{table.place} has classes without a name or with the same name: {listed(map(repr, classes))}")
+        raise DataError(
+            f"{table.place} has classes without a name or with the same name: {listed(map(repr, classes))[:300]}"
+        )
 
 
 def _numbers(table: _Table, names: Sequence[str]) -> NDArray[np.float64]:
     """(N, K) numbers of some columns."""
-    indices = [table.header.index(name) for name in names]
+    indices = [table.places[name] for name in names]
     numbers = np.empty((len(table.rows), len(indices)))
     for number, row in enumerate(table.rows):
+        cells = [row[index] for index in indices]
         try:
-            numbers[number] = [float(row[index]) for index in indices]
-        except ValueError as error:
-            raise DataError(f"{table.place}, row {number + 2}: {shown(error)}") from error
+            numbers[number] = [float(cell) for cell in cells]
+            lawful = _PLAIN.issuperset("".join(cells))
+        except ValueError:
+            lawful = False
+        if not lawful:
+            place = next(place for place, cell in enumerate(cells) if not _is_number(cell))
+            raise DataError(
+                f"{table.place}, row {number + 2}: {shown(names[place])[:80]} is {shown(cells[place])[:80]!r}, "
+                "which is no number"
+            )
     return numbers
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return _PLAIN.issuperset(cell)
 
 
 def _checked_probabilities(table: _Table, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -293,12 +327,13 @@ class _Facts(NamedTuple):
 
 
 def _facts(table: _Table, classes: tuple[str, ...], scores: Sequence[str]) -> _Facts:
-    further = [name for name in table.header if name not in {*OWN_COLUMNS, *scores}]
+    known = {*OWN_COLUMNS, *scores}
+    further = [name for name in table.header if name not in known]
     paths = table.column("path") or tuple(f"row {number}" for number in range(2, len(table.rows) + 2))
     twice = [path for path, times in Counter(paths).items() if path and times > 1]
     if twice:
         raise DataError(
-            f"{table.place} has {counted(len(twice), 'path')} in several rows ({listed(twice)}); "
+            f"{table.place} has {counted(len(twice), 'path')} in several rows ({listed(twice)[:300]}); "
             "an image that counts twice makes intervals too narrow"
         )
     targets = _targets(table, classes)
@@ -307,14 +342,14 @@ def _facts(table: _Table, classes: tuple[str, ...], scores: Sequence[str]) -> _F
 
 def _targets(table: _Table, classes: tuple[str, ...]) -> NDArray[np.int64]:
     places = {name: index for index, name in enumerate(classes)}
-    index = table.header.index("target")
+    index = table.places["target"]
     targets = np.empty(len(table.rows), dtype=np.int64)
     for number, row in enumerate(table.rows):
         name = row[index] if row[index] in places else csv_text(row[index])
         if name not in places:
             raise DataError(
-                f"{table.place}, row {number + 2}: target {shown(name)!r} is none of the {len(classes)} classes"
-                f"{did_you_mean(name, classes)}; there are {listed(classes, 10)}"
+                f"{table.place}, row {number + 2}: target {shown(name)[:80]!r} is none of the {len(classes)} classes"
+                f"{did_you_mean(name[:200], classes)}; there are {listed(classes, 10)[:300]}"
             )
         targets[number] = places[name]
     return targets

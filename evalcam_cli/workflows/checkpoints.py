@@ -2,7 +2,9 @@
 
 import logging
 import os
+import re
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.data.split_file import read_split
 from evalcam_cli.distributed import count_processes, in_each, together
 from evalcam_cli.errors import CheckpointError, DataError, UsageError
+from evalcam_cli.inputs import read_bytes
 from evalcam_cli.models.architectures import HEAD, build_model
 from evalcam_cli.models.checkpoint import Checkpoint, is_native, parse_checkpoint, read_file
 from evalcam_cli.models.device import choose_device, use_full_precision, worker_count
@@ -30,6 +33,7 @@ log = logging.getLogger("evalcam")
 
 BEST = Path("checkpoints", "best.safetensors")
 FALLBACK_ARCH = "resnet50"
+_MAX_CLASSES_BYTES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -216,11 +220,22 @@ def read_classes(path: Path) -> tuple[str, ...]:
         UsageError: The file is not there or names a class twice.
     """
     try:
-        names = tuple(line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the class names {shown(path.absolute())}: {shown(error)}") from error
+        text = read_bytes(path, _MAX_CLASSES_BYTES).decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"cannot read the class names {shown(path.absolute())}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{shown(path.absolute())} is not UTF-8 text (byte {error.start}); save it as UTF-8"
+        ) from error
+    names = tuple(line for line in re.split(r"\r\n|[\r\n]", text) if line.strip())
+    if len(text) >= _MAX_CLASSES_BYTES or "\0" in text:
+        raise UsageError(
+            f"{shown(path.absolute())} is no list of class names: it is too large, or holds a NUL character"
+        )
     if not names or len(set(names)) < len(names):
-        raise UsageError(f"{shown(path.absolute())} must name every class once, one per line, in output order")
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        what = f" ({listed(twice)[:200]} stands twice)" if twice else " (it is empty)"
+        raise UsageError(f"{shown(path.absolute())} must name every class once, one per line, in output order{what}")
     return names
 
 
