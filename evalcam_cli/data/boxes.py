@@ -178,18 +178,18 @@ class MaskFolder:
         found = self.find(path, label)
         if found is None or not (found[1] or only):
             return None
-        return read_mask(found[0], width, height)
+        return read_mask(found[0], width, height, root=self._root)
 
 
-def read_mask(path: Path, width: int, height: int) -> NDArray[np.bool_]:
+def read_mask(path: Path, width: int, height: int, *, root: Path | None = None) -> NDArray[np.bool_]:
     """(H, W): which pixels of a PNG are not zero (of a palette, not its first colour; of colours, any channel).
 
-    Transparent pixels are no object.
+    Transparent pixels are no object. `root` as for `open_regular`.
 
     Raises:
         DataError: It is no PNG, is damaged, has another size than its image, or is zero everywhere.
     """
-    with open_regular(path) as stream, warnings.catch_warnings():
+    with open_regular(path, root=root) as stream, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with Image.open(stream, formats=_MASK_FORMATS) as image:

@@ -52,7 +52,7 @@ def look_closely(
     for start in range(0, len(pairs), _PAIRS):
         batch = pairs[start : start + _PAIRS]
         paths = sorted({path for first, second, _ in batch for path in (first, second)})
-        job = functools.partial(close_look, max_pixels=max_pixels)
+        job = functools.partial(close_look, max_pixels=max_pixels, root=root)
         read = map_files(job, root, paths, task="looking closely", progress=progress, jobs=jobs)
         greys = {path: grey for path, grey in zip(paths, read, strict=True) if grey is not None}
         rows = [row for row, (one, other, _) in enumerate(batch) if one in greys and other in greys]

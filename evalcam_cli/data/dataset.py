@@ -13,6 +13,7 @@ from typing import Any, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -86,12 +87,15 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
             pixels = self.augmentation(pixels, keyed_generator(self.seed, draw.epoch, draw.index, draw.repeat))
         return pixels.contiguous(), draw.index
 
+    def _image(self, path: Path) -> Image.Image:
+        return load_image(path, self.max_pixels, root=self.root)
+
     def _preprocessed(self, index: int) -> NDArray[np.uint8]:
         """(S, S, 3) uint8, from the cache or else from the file."""
         cached = None if self.cache is None else self.cache.get(index)
         if cached is not None:
             return cached
-        pixels = self.preprocessing.apply(load_image(self.root / self.paths[index], self.max_pixels)).copy()
+        pixels = self.preprocessing.apply(self._image(self.root / self.paths[index])).copy()
         if self.cache is not None:
             self.cache.put(index, pixels)
         return pixels

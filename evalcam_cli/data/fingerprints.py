@@ -71,14 +71,14 @@ def take_fingerprints(
         progress: Told `reading images`.
         jobs: Worker processes; by default one per CPU core.
     """
-    job = functools.partial(fingerprint_of, max_pixels=max_pixels)
+    job = functools.partial(fingerprint_of, max_pixels=max_pixels, root=root)
     return read_each(job, root, paths, progress=progress, jobs=jobs)
 
 
-def fingerprint_of(path: Path, *, max_pixels: int) -> Fingerprint | str:
-    """The fingerprint of one image file, or the reason why it cannot be read."""
+def fingerprint_of(path: Path, *, max_pixels: int, root: Path | None = None) -> Fingerprint | str:
+    """The fingerprint of one image file, or the reason why it cannot be read; `root` as for `open_regular`."""
     try:
-        data = _bytes_of(path)
+        data = _bytes_of(path, root)
         grey = _small_grey(data, path, max_pixels, SIDE)
     except UnreadableImage as error:
         return error.reason
@@ -102,10 +102,10 @@ def structures(fingerprints: Sequence[Fingerprint]) -> NDArray[np.float16]:
     return np.frombuffer(joined, dtype="<f2").reshape(-1, SIDE, SIDE).astype(np.float16, copy=False)
 
 
-def close_look(path: Path, *, max_pixels: int) -> NDArray[np.float16] | None:
+def close_look(path: Path, *, max_pixels: int, root: Path | None = None) -> NDArray[np.float16] | None:
     """(CLOSE_SIDE, CLOSE_SIDE) grey levels of the upright image; None when it cannot be read."""
     try:
-        return _small_grey(_bytes_of(path), path, max_pixels, CLOSE_SIDE).pixels.astype(np.float16)
+        return _small_grey(_bytes_of(path, root), path, max_pixels, CLOSE_SIDE).pixels.astype(np.float16)
     except (UnreadableImage, OSError):
         return None
 
@@ -133,8 +133,8 @@ def _blur(sigma: float) -> Floats:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def _bytes_of(path: Path) -> bytes:
-    with open_regular(path) as stream:
+def _bytes_of(path: Path, root: Path | None) -> bytes:
+    with open_regular(path, root=root) as stream:
         return stream.read()
 
 

@@ -43,21 +43,21 @@ def identify(
     Returns:
         The identity of each readable image and the reason for each unreadable one, by path, in the order given.
     """
-    return read_each(partial(identity_of, max_pixels=max_pixels), root, paths, progress=progress, jobs=jobs)
+    return read_each(partial(identity_of, max_pixels=max_pixels, root=root), root, paths, progress=progress, jobs=jobs)
 
 
 def hash_files(
     root: Path, paths: Sequence[str], *, progress: Progress = silent, jobs: int | None = None
 ) -> dict[str, str]:
     """The SHA-256 of each file's bytes, without decoding; a file that cannot be opened is absent from the result."""
-    results = map_files(_sha256_of, root, paths, task="hashing files", progress=progress, jobs=jobs)
+    results = map_files(partial(_sha256_of, root=root), root, paths, task="hashing files", progress=progress, jobs=jobs)
     return {path: digest for path, digest in zip(paths, results, strict=True) if digest}
 
 
-def identity_of(path: Path, *, max_pixels: int) -> Identity | str:
-    """The identity of one image file, or the reason why it cannot be read."""
+def identity_of(path: Path, *, max_pixels: int, root: Path | None = None) -> Identity | str:
+    """The identity of one image file, or the reason why it cannot be read; `root` as for `open_regular`."""
     try:
-        with open_regular(path) as stream:
+        with open_regular(path, root=root) as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             stream.seek(0)
             image = decode(stream, path, max_pixels)
@@ -77,9 +77,9 @@ def pixel_hash(image: Image.Image) -> str:
     return digest.hexdigest()[:16]
 
 
-def _sha256_of(path: Path) -> str:
+def _sha256_of(path: Path, *, root: Path) -> str:
     try:
-        with open_regular(path) as stream:
+        with open_regular(path, root=root) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except (UnreadableImage, OSError):
         return ""

@@ -28,6 +28,17 @@ Image.MAX_IMAGE_PIXELS = None
 # Pillow reports damaged tags through logging; without a handler of its own they would reach the terminal.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
+
+def _flags(*names: str) -> int:
+    """Those that this system knows."""
+    return sum(getattr(os, name, 0) for name in names)
+
+
+_NOT_FOLLOWED = _flags("O_NOFOLLOW")
+_FILE = os.O_RDONLY | _NOT_FOLLOWED | _flags("O_NONBLOCK", "O_CLOEXEC", "O_BINARY")
+_FOLDER = os.O_RDONLY | _NOT_FOLLOWED | _flags("O_DIRECTORY", "O_CLOEXEC")
+_BENEATH = os.open in os.supports_dir_fd
+
 _ORIENTATION = 0x0112
 _UPRIGHT = {  # EXIF 2.3, section 4.6.4 A: what undoes each orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -63,30 +74,30 @@ def is_candidate(name: str) -> bool:
     return not name.startswith(".") and name.lower().endswith(SUFFIXES)
 
 
-def load_image(path: Path, max_pixels: int) -> Image.Image:
+def load_image(path: Path, max_pixels: int, *, root: Path | None = None) -> Image.Image:
     """The first frame as an upright RGB image: 8 bits, transparency over white, deeper greys scaled by full range.
 
-    The last component of the path is not followed when it is a symbolic link.
-
     Raises:
-        UnreadableImage: The file is no such image, is damaged or exceeds a limit.
+        UnreadableImage: The file is no such image, is damaged or exceeds a limit, or cannot be opened (`open_regular`).
     """
-    with open_regular(path) as stream:
+    with open_regular(path, root=root) as stream:
         return decode(stream, path, max_pixels)
 
 
 @contextlib.contextmanager
-def open_regular(path: Path) -> Iterator[io.BufferedReader]:
+def open_regular(path: Path, *, root: Path | None = None) -> Iterator[io.BufferedReader]:
     """The file's bytes; never waits for a pipe and never reads a device or an oversized file.
+
+    Args:
+        path: Its last component is not followed when it is a symbolic link.
+        root: A folder that the path begins with and must not leave: no component below it is followed either, so that
+            a folder replaced by a link since it was listed leads nowhere (not so on Windows).
 
     Raises:
         UnreadableImage: It is no regular file, too large, or cannot be opened.
     """
-    flags = os.O_RDONLY
-    for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_BINARY"):  # which of them exist depends on the system
-        flags |= getattr(os, name, 0)
     try:
-        descriptor = os.open(path, flags)
+        descriptor = os.open(path, _FILE) if root is None or not _BENEATH else _open_beneath(root, path)
     except (OSError, ValueError) as error:
         raise UnreadableImage(path, _why_not_opened(error)) from error
     status = os.fstat(descriptor)  # of what was opened, which may not be what was listed
@@ -104,10 +115,29 @@ def open_regular(path: Path) -> Iterator[io.BufferedReader]:
         yield stream
 
 
+def _open_beneath(root: Path, path: Path) -> int:
+    """A descriptor reached folder by folder, each opened in the one before and none of them a link."""
+    *folders, name = path.relative_to(root).parts
+    here = os.open(root, _FOLDER & ~_NOT_FOLLOWED)  # the root itself is the user's, and may be a link
+    try:
+        for folder in folders:
+            inner = os.open(folder, _FOLDER, dir_fd=here)
+            os.close(here)
+            here = inner
+        return os.open(name, _FILE, dir_fd=here)
+    finally:
+        os.close(here)
+
+
 def _why_not_opened(error: OSError | ValueError) -> str:
     if isinstance(error, ValueError):
         return "its name holds a NUL character"
-    special = {errno.ELOOP: "a symbolic link", errno.ENXIO: "not a regular file", errno.EISDIR: "not a regular file"}
+    special = {
+        errno.ELOOP: "a symbolic link",
+        errno.ENOTDIR: "in a folder that is none, or a symbolic link",
+        errno.ENXIO: "not a regular file",
+        errno.EISDIR: "not a regular file",
+    }
     return special.get(error.errno or 0, error.strerror or "cannot be opened")
 
 

@@ -226,16 +226,16 @@ def _sheet_pair(root: Path, pair: Pair, max_pixels: int) -> SheetPair:
     if pair.kind == NEAR:
         caption = f"{pair.similarity:.4f} (threshold {pair.threshold:.4f}), {pair.transformation}"
     return SheetPair(
-        Side(_small(root / pair.path, max_pixels), f"{pair.set}, {pair.label}", pair.path),
-        Side(_small(root / pair.other, max_pixels), f"{pair.other_set}, {pair.other_label}", pair.other),
+        Side(_small(root, pair.path, max_pixels), f"{pair.set}, {pair.label}", pair.path),
+        Side(_small(root, pair.other, max_pixels), f"{pair.other_set}, {pair.other_label}", pair.other),
         caption,
         alarm=pair.has_two_labels,
     )
 
 
-def _small(path: Path, max_pixels: int) -> Image.Image | None:
+def _small(root: Path, path: str, max_pixels: int) -> Image.Image | None:
     try:
-        image = load_image(path, max_pixels)
+        image = load_image(root / path, max_pixels, root=root)
     except (UnreadableImage, OSError):
         return None
     image.thumbnail((PICTURE, PICTURE))

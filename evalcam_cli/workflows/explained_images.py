@@ -126,7 +126,7 @@ def read_picture(subject: Subject, preprocessing: Preprocessing, max_pixels: int
     Raises:
         UnreadableImage: It cannot be used.
     """
-    content = _read(subject.file)
+    content = _read(subject)
     image = decode(io.BytesIO(content), subject.file, max_pixels)
     kept = image if image.width * image.height <= _KEPT_PIXELS else None
     pixels = preprocessing.apply(image)
@@ -139,7 +139,7 @@ def read_original(subject: Subject, sha256: str, max_pixels: int) -> Image.Image
     Raises:
         UnreadableImage: It has changed since.
     """
-    content = _read(subject.file)
+    content = _read(subject)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise UnreadableImage(subject.file, "it changed while it was being explained")
     return decode(io.BytesIO(content), subject.file, max_pixels)
@@ -148,14 +148,14 @@ def read_original(subject: Subject, sha256: str, max_pixels: int) -> Image.Image
 def sha256_of(subject: Subject) -> str:
     """Of the file's bytes now; empty when it cannot be read."""
     try:
-        return hashlib.sha256(_read(subject.file)).hexdigest()
+        return hashlib.sha256(_read(subject)).hexdigest()
     except UnreadableImage:
         return ""
 
 
-def _read(file: Path) -> bytes:
+def _read(subject: Subject) -> bytes:
     try:
-        with open_regular(file) as stream:
+        with open_regular(subject.file, root=subject.root) as stream:
             return stream.read()
     except OSError as error:  # the disk failed, not the decoder
-        raise UnreadableImage(file, error.strerror or "cannot be read") from error
+        raise UnreadableImage(subject.file, error.strerror or "cannot be read") from error
