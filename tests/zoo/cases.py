@@ -70,6 +70,8 @@ class Case:
     """After which it counts as hanging."""
     megabytes: int = 1500
     """What it may take beyond the memory of a process that has imported everything."""
+    setting: Callable[[Path, Path], None] | None = None
+    """Changes the world of the command's own process, given the input and the folder of results; importable."""
 
     def arguments(self, here: Path, output: Path, kit: Kit) -> list[str]:
         """The command line with its paths filled in."""

@@ -9,6 +9,7 @@ import signal
 import stat
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def faults(case: Case, kit: Kit, scratch: Path) -> list[str]:
     before = tree(here)
     canary = scratch / "canary"
     result = run(case, kit, here, results / "out", canary)
-    found = _about_ending(case, result) + _about_words(case, result) + _about_files(case, results)
+    seen = results.with_name("seen") if results.with_name("seen").exists() else results
+    found = _about_ending(case, result) + _about_words(case, result) + _about_files(case, seen)
     if tree(here) != before:
         found.append("the input was changed")
     if canary.exists():
@@ -62,7 +64,8 @@ def run(case: Case, kit: Kit, here: Path, output: Path, canary: Path) -> Result:
     """The command's outcome; a process that does not end in time is killed."""
     streams = (output.parent.with_name("stdout"), output.parent.with_name("stderr"))
     arguments = case.arguments(here, output, kit)
-    process = _server().Process(target=_become, args=(arguments, streams, canary, case.megabytes))
+    places = (here, output.parent)
+    process = _server().Process(target=_become, args=(arguments, streams, canary, case.megabytes, case.setting, places))
     begun = time.monotonic()
     process.start()
     process.join(case.seconds)
@@ -82,7 +85,14 @@ def _server() -> ForkServerContext:
     return context
 
 
-def _become(arguments: list[str], streams: tuple[Path, Path], canary: Path, megabytes: int) -> None:
+def _become(
+    arguments: list[str],
+    streams: tuple[Path, Path],
+    canary: Path,
+    megabytes: int,
+    setting: Callable[[Path, Path], None] | None,
+    places: tuple[Path, Path],
+) -> None:
     """Turn a process forked from the server into one that a shell might have started."""
     from evalcam_cli.cli.app import main
 
@@ -97,7 +107,13 @@ def _become(arguments: list[str], streams: tuple[Path, Path], canary: Path, mega
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     limit = size + megabytes * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    main(arguments)
+    if setting is not None:
+        setting(*places)
+    try:
+        main(arguments)
+    finally:
+        if places[1].is_mount():  # it will be gone with this process
+            shutil.copytree(places[1], places[1].with_name("seen"), symlinks=True)
 
 
 def _about_ending(case: Case, result: Result) -> list[str]:
