@@ -109,8 +109,7 @@ def read_boxes(path: Path) -> BoxTable:
 
 
 def _boxes(table: Table) -> Iterator[tuple[str, ObjectBox]]:
-    columns = (table.column(name) for name in COLUMNS)
-    for (number, _), image, label, *sides in zip(table.rows, *columns, strict=True):
+    for number, (image, label, *sides) in table.cells(*COLUMNS):
         tidy = inside(csv_text(image))
         if not image or tidy is None:
             what = f"the path {shown(image)[:200]!r} leaves the data folder" if image else "the path is empty"

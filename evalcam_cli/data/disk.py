@@ -23,9 +23,14 @@ def entries(folder: Path) -> dict[str, str]:
     Raises:
         DataError: The folder cannot be listed: a class must not vanish for that.
     """
+    found = _kinds(folder)
+    return {name: found[name] for name in sorted(found)}
+
+
+def _kinds(folder: Path) -> dict[str, str]:
     try:
         with os.scandir(folder) as found:
-            return dict(sorted((entry.name, _kind(entry)) for entry in found))
+            return {entry.name: _kind(entry) for entry in found}
     except OSError as error:
         raise DataError(f"cannot list the folder {shown(folder.absolute())}: {error.strerror}") from error
 
@@ -54,10 +59,15 @@ def walk(folder: Path, prefix: str) -> Iterator[tuple[str, str]]:
 
 def inside(path: str) -> str | None:
     """The path without `.` and `..`, or None when it leaves the folder it is relative to."""
-    if "\0" in path or path.startswith("/") or Path(path).is_absolute() or Path(path).drive or "://" in path:
+    if "\0" in path or path.startswith("/") or "://" in path or _starts_elsewhere(path):
         return None
     tidy = posixpath.normpath(path)
     return None if tidy == ".." or tidy.startswith("../") else tidy
+
+
+def _starts_elsewhere(path: str) -> bool:
+    drive, rest = os.path.splitdrive(path)
+    return bool(drive) or rest.startswith(os.sep)
 
 
 class DiskIndex:
@@ -85,11 +95,11 @@ class DiskIndex:
 
     def _look(self, folder: str, name: str) -> tuple[str, str]:
         if folder not in self._folders:
-            self._folders[folder] = entries(self._root / folder)
+            self._folders[folder] = _kinds(self._root / folder)
         names = self._folders[folder]
         if name in names:
             return name, names[name]
         if folder not in self._composed:
-            self._composed[folder] = {nfc(other): other for other in names}
+            self._composed[folder] = {nfc(other): other for other in sorted(names)}
         spelled = self._composed[folder].get(nfc(name))
         return (spelled, names[spelled]) if spelled is not None else (name, "")

@@ -332,8 +332,7 @@ def near_duplicate_paths(path: Path) -> dict[str, str]:
     """
     table = read_table(path, ("path", "other"), errors="surrogateescape")
     found: dict[str, str] = {}
-    columns = zip(table.rows, table.column("path"), table.column("other"), strict=True)
-    for (number, _), image, other in columns:
+    for number, (image, other) in table.cells("path", "other"):
         name, partner = inside(csv_text(image)), inside(csv_text(other))
         if not image or not other:
             raise table.fault(number, "an image and the one that it is a copy of are needed")

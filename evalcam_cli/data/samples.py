@@ -1,9 +1,11 @@
 """What the images of a data set are called, where they belong, and how they are divided."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from evalcam_cli.data.disk import nfc
 
 SETS = ("train", "val", "test")
 SET_NAMES = {
@@ -102,3 +104,10 @@ class Split:
 def sorted_classes(samples: Sequence[Sample]) -> tuple[str, ...]:
     """The class names in output order: by code point, as torchvision's ImageFolder orders them."""
     return tuple(sorted({sample.label for sample in samples}))
+
+
+def in_order(samples: Iterable[Sample]) -> list[Sample]:
+    """The samples by the NFC form of their paths, and by the paths where these forms are equal."""
+    by_path = sorted(samples, key=lambda sample: sample.path)
+    by_path.sort(key=lambda sample: nfc(sample.path))  # keeps the order of equal ones
+    return by_path

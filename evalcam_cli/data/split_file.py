@@ -5,18 +5,21 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from evalcam_cli.data.disk import FILE, DiskIndex, inside, nfc
-from evalcam_cli.data.samples import SETS, Sample, Split, sorted_classes
+from evalcam_cli.data.repeats import Shared, repeated
+from evalcam_cli.data.samples import SETS, Sample, Split, in_order, sorted_classes
 from evalcam_cli.data.tables import Table, read_table
 from evalcam_cli.errors import DataError, UsageError
-from evalcam_cli.files import csv_bytes, json_text, write_whole
+from evalcam_cli.files import csv_pieces, json_text
 from evalcam_cli.inputs import read_bytes
 from evalcam_cli.text import csv_text, did_you_mean, shown
+from evalcam_cli.writing import write_parts, write_whole
 
 COLUMNS = ("path", "label", "set", "group", "fold", "sha256")
 SCHEMA_VERSION = 1
@@ -28,14 +31,13 @@ _REPEAT_COLUMN = re.compile(r"fold_[1-9][0-9]*")
 
 def split_bytes(split: Split) -> tuple[bytes, bytes]:
     """The contents of `split.csv` and of the JSON file beside it."""
-    return _csv(split.samples, split.extra_columns), _json(split)
+    return b"".join(_csv(split.samples, split.extra_columns)), _json(split)
 
 
 def write_split(split: Split, csv_path: Path) -> None:
     """Write the two files, the CSV last, so that one that is there is complete."""
-    table, facts = split_bytes(split)
-    write_whole(json_path(csv_path), facts)
-    write_whole(csv_path, table)
+    write_whole(json_path(csv_path), _json(split))
+    write_parts(csv_path, _csv(split.samples, split.extra_columns))
 
 
 def json_path(csv_path: Path) -> Path:
@@ -59,24 +61,25 @@ def fingerprint(samples: Sequence[Sample]) -> str:
     Of further columns the cells count, not the names; without such columns, and with all paths in NFC, it is the
     SHA-256 of the file.
     """
-    composed = [sample.at(nfc(sample.path)) for sample in samples]
-    return hashlib.sha256(_csv(composed, ())).hexdigest()
+    digest = hashlib.sha256()
+    for piece in _csv((sample.at(nfc(sample.path)) for sample in samples), ()):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
-def _csv(samples: Sequence[Sample], extra_columns: Sequence[str]) -> bytes:
-    ordered = sorted(samples, key=lambda sample: (nfc(sample.path), sample.path))
-    more = max((len(sample.more_folds) for sample in samples), default=0)
-    return csv_bytes(
-        (*COLUMNS, *repeat_columns(1 + more), *extra_columns),
+def _csv(samples: Iterable[Sample], extra_columns: Sequence[str]) -> Iterator[bytes]:
+    """The CSV in pieces."""
+    ordered = in_order(samples)
+    more = max((len(sample.more_folds) for sample in ordered), default=0)
+    rows = (
         (
-            (
-                *(sample.path, sample.label, sample.set, sample.group, sample.fold, sample.sha256),
-                *(sample.more_folds or (None,) * more),
-                *sample.extra,
-            )
-            for sample in ordered
-        ),
+            *(sample.path, sample.label, sample.set, sample.group, sample.fold, sample.sha256),
+            *(sample.more_folds or (None,) * more),
+            *sample.extra,
+        )
+        for sample in ordered
     )
+    return csv_pieces(itertools.chain([(*COLUMNS, *repeat_columns(1 + more), *extra_columns)], rows))
 
 
 def _json(split: Split) -> bytes:
@@ -115,12 +118,18 @@ def read_split(path: Path, *, root: Path | None = None) -> tuple[Split, bool]:
     table = _unguarded(read_table(path, COLUMNS[:3], errors="surrogateescape"))
     facts = _facts(path)
     root = _root(path, facts, root)
-    more = _repeat_columns_of(table, facts)
+    table, more = _with_repeat_columns(table, facts)
     extra_columns = tuple(name for name in table.columns if name not in (*COLUMNS, *more))
-    samples = tuple(sorted(_samples(table, more, extra_columns), key=lambda sample: (nfc(sample.path), sample.path)))
+    numbers: array[int] = array("Q")
+    rows: list[Sample] = []
+    for number, sample in _samples(table, more, extra_columns):
+        numbers.append(number)
+        rows.append(sample)
+    _refuse_doubles(table, numbers, rows)
+    samples = tuple(in_order(rows))
     if not samples:
         raise DataError(f"{table.place} lists no images")
-    folds = _folds(table, samples, facts, more)
+    folds = _folds(table, numbers, rows, facts, more)
     classes = sorted_classes(samples)
     edited = facts.get("fingerprint") != fingerprint(samples) or tuple(facts["classes"]) != classes
     split = Split(
@@ -138,24 +147,25 @@ def read_split(path: Path, *, root: Path | None = None) -> tuple[Split, bool]:
     return split, edited
 
 
-def _repeat_columns_of(table: Table, facts: dict[str, Any]) -> tuple[str, ...]:
-    """The columns that hold further divisions, as recorded; where nothing is, those whose names say so.
+def _with_repeat_columns(table: Table, facts: dict[str, Any]) -> tuple[Table, tuple[str, ...]]:
+    """The table, and the columns that hold further divisions: as recorded; where nothing is, those of such a name.
 
     Raises:
         DataError: One is not there.
     """
-    if facts:
-        wanted = repeat_columns(facts.get("repeats", 1))
-    elif any(table.column("fold")):
-        wanted = tuple(itertools.takewhile(table.columns.__contains__, repeat_columns(MAX_REPEATS)))
-    else:
-        wanted = ()
+    wanted = repeat_columns(facts.get("repeats", 1))
+    if not facts:
+        named = tuple(itertools.takewhile(table.columns.__contains__, repeat_columns(MAX_REPEATS)))
+        if named:  # only whoever looks at all rows knows whether there are folds
+            place, rows = table.columns.index("fold") if "fold" in table.columns else None, list(table.rows)
+            table = replace(table, rows=iter(rows))
+            wanted = named if place is not None and any(cells[place] for _, cells in rows) else ()
     missing = [name for name in wanted if name not in table.columns]
     if missing:
         raise DataError(
             f"{table.place} was divided {1 + len(wanted)} times and has no column {missing[0]!r}; bring it back"
         )
-    return wanted
+    return table, wanted
 
 
 def recorded_classes(path: Path) -> tuple[str, ...]:
@@ -164,7 +174,7 @@ def recorded_classes(path: Path) -> tuple[str, ...]:
 
 
 def _unguarded(table: Table) -> Table:
-    rows = tuple((number, tuple(csv_text(cell) for cell in cells)) for number, cells in table.rows)
+    rows = ((number, [csv_text(cell) for cell in cells]) for number, cells in table.rows)
     return replace(table, columns=tuple(csv_text(name) for name in table.columns), rows=rows)
 
 
@@ -240,32 +250,40 @@ def _is_sound(facts: Any) -> bool:
     )
 
 
-def _samples(table: Table, more: Sequence[str], extra_columns: Sequence[str]) -> Iterator[Sample]:
-    extras = [table.columns.index(name) for name in extra_columns]
-    repeats = [table.columns.index(name) for name in more]
-    columns = zip(*(table.column(name) for name in COLUMNS), strict=True)
-    first: dict[str, tuple[int, str]] = {}
-    for (number, cells), (path, label, set_name, group, fold, sha256) in zip(table.rows, columns, strict=True):
+def _samples(table: Table, more: Sequence[str], extra_columns: Sequence[str]) -> Iterator[tuple[int, Sample]]:
+    """Each row with its number."""
+    shared = Shared()
+    parts = {name: name for name in ("", *SETS)}
+    names = (*COLUMNS, *more, *extra_columns)
+    for number, (path, label, set_name, group, fold, sha256, *further) in table.cells(*names):
         tidy = inside(path)
         if not path:
             raise table.fault(number, "the path is empty")
         if tidy is None:
             raise table.fault(number, f"the path {shown(path)[:200]!r} leaves the data folder")
-        before, other_label = first.setdefault(tidy, (number, label))
-        if before != number:
-            two = f"with two labels: {shown(other_label)[:80]!r} there, {shown(label)[:80]!r} here"
-            what = "again" if other_label == label else two
-            raise table.fault(number, f"{shown(path)[:200]} of row {before} {what}")
         if not label:
             raise table.fault(number, f"{shown(path)[:200]} has no label")
-        if set_name and set_name not in SETS:
+        if set_name not in parts:
             hint = did_you_mean(set_name.strip().lower(), SETS) or "; expected train, val or test"
             raise table.fault(number, f"unknown set {shown(set_name)[:80]!r}{hint}")
-        extra = tuple(cells[index] for index in extras)
-        yield Sample(
-            tidy, label, set_name, group, _fold(table, number, fold), sha256.lower(), extra,
-            _more_folds(table, number, fold, [cells[index] for index in repeats]),
+        repeats, extra = further[: len(more)], tuple(map(shared, further[len(more) :]))
+        yield number, Sample(
+            tidy, shared(label), parts[set_name], shared(group), _fold(table, number, fold), sha256.lower(), extra,
+            _more_folds(table, number, fold, repeats),
         )  # fmt: skip
+
+
+def _refuse_doubles(table: Table, numbers: Sequence[int], samples: Sequence[Sample]) -> None:
+    twice = repeated(lambda: (sample.path for sample in samples))
+    first: dict[str, tuple[int, str]] = {}
+    for number, sample in zip(numbers, samples, strict=True) if twice else ():
+        if sample.path not in twice:
+            continue
+        before, other_label = first.setdefault(sample.path, (number, sample.label))
+        if before != number:
+            two = f"with two labels: {shown(other_label)[:80]!r} there, {shown(sample.label)[:80]!r} here"
+            what = "again" if other_label == sample.label else two
+            raise table.fault(number, f"{shown(sample.path)[:200]} of row {before} {what}")
 
 
 def _more_folds(table: Table, number: int, first: str, cells: Sequence[str]) -> tuple[int, ...]:
@@ -286,22 +304,33 @@ def _fold(table: Table, number: int, cell: str) -> int | None:
     return int(cell)
 
 
-def _folds(table: Table, samples: Sequence[Sample], facts: dict[str, Any], more: Sequence[str]) -> int | None:
-    """The number of folds; None for a hold-out split."""
-    numbers = [number for number, _ in table.rows]
-    used = [{sample.fold_in(repeat) for sample in samples} - {None} for repeat in range(1 + len(more))]
+def _folds(
+    table: Table, numbers: Sequence[int], samples: Sequence[Sample], facts: dict[str, Any], more: Sequence[str]
+) -> int | None:
+    """The number of folds; None for a hold-out split.
+
+    Args:
+        table: For messages.
+        numbers: Of the rows.
+        samples: In the order of the rows.
+        facts: What is recorded.
+        more: Columns of further divisions.
+    """
+    columns = ("fold", *more)
+    used = [{sample.fold_in(repeat) for sample in samples} - {None} for repeat in range(len(columns))]
     highest = max((one for found in used for one in found if one is not None), default=None)
     folds: int | None = facts.get("folds") or (None if highest is None else highest + 1)
-    for column in ("fold", *more):
-        for number, fold in zip(numbers, table.column(column), strict=True):
-            if fold and folds is not None and int(fold) >= folds:
+    for repeat, column in enumerate(columns):
+        for number, sample in zip(numbers, samples, strict=True):
+            fold = sample.fold_in(repeat)
+            if fold is not None and folds is not None and fold >= folds:
                 raise table.fault(number, f"{column} {fold} of a split into {folds} folds (0 to {folds - 1})")
-    for number, fold, set_name in zip(numbers, table.column("fold"), table.column("set"), strict=True):
-        if not fold and not set_name:
+    for number, sample in zip(numbers, samples, strict=True):
+        if sample.fold is None and not sample.set:
             raise table.fault(number, "neither set nor fold is given")
-        if folds is not None and not fold and set_name in ("train", "val"):
-            raise table.fault(number, f"the set is {set_name}, but the split has folds and this row none")
-    for column, found in zip(("fold", *more), used, strict=True):
+        if folds is not None and sample.fold is None and sample.set in ("train", "val"):
+            raise table.fault(number, f"the set is {sample.set}, but the split has folds and this row none")
+    for column, found in zip(columns, used, strict=True):
         empty = sorted(set(range(folds or 0)) - found)
         if empty:
             where = "" if column == "fold" else f" of the column {column}"
@@ -318,16 +347,19 @@ def located(split: Split) -> tuple[list[Sample], list[str]]:
         DataError: Two samples are the same file.
     """
     index = DiskIndex(split.root)
-    found, missing = [], []
-    by_path: dict[str, str] = {}
+    found: list[Sample] = []
+    missing = []
+    respelled = False
     for sample in split.samples:
         path, kind = index.find(sample.path)
         if kind != FILE:
             missing.append(f"{path} ({kind})" if kind else path)
             continue
-        if by_path.setdefault(path, sample.path) != sample.path:
-            raise DataError(f"two rows of the split name the same file, in two Unicode forms: {shown(path)[:200]}")
+        respelled = respelled or path != sample.path
         found.append(sample.at(path))
+    twice = repeated(lambda: (sample.path for sample in found)) if respelled else ()
+    for path in sorted(twice)[:1]:
+        raise DataError(f"two rows of the split name the same file, in two Unicode forms: {shown(path)[:200]}")
     return found, missing
 
 

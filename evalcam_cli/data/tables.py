@@ -1,19 +1,27 @@
-"""CSV files from outside, read strictly: every row counted, none swallowed, none guessed."""
+"""CSV files from outside, read strictly and row by row: every row counted, none swallowed, none guessed."""
 
+import codecs
 import csv
 import io
-import re
-from collections.abc import Iterator, Sequence
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 from evalcam_cli.errors import DataError, UsageError
-from evalcam_cli.inputs import read_bytes
+from evalcam_cli.inputs import opened
 from evalcam_cli.text import did_you_mean, listed, shown
 
 MAX_BYTES = 1_000_000_000
 MAX_COLUMNS = 1_000
+MAX_LINE = 1_000_000
+"""Characters."""
 _DELIMITERS = ",;\t"
+_PIECE = 1 << 18  # bytes read at a time
+
+Rows = Iterator[tuple[int, Sequence[str]]]
 
 
 @dataclass(frozen=True)
@@ -23,19 +31,20 @@ class Table:
     place: str
     """Absolute path of the file, for messages."""
     columns: tuple[str, ...]
-    rows: tuple[tuple[int, tuple[str, ...]], ...]
-    """(row number, cells); the header is row 1, as a spreadsheet counts."""
+    rows: Rows
+    """(row number, cells), read from the file as they are asked for, once; the header is row 1, as a spreadsheet
+    counts. What is wrong with the file further down is raised when it is reached."""
 
     def fault(self, row: int, message: str) -> DataError:
         """The error that names a row."""
         return DataError(f"{self.place}, row {row}: {message}")
 
-    def column(self, name: str) -> Iterator[str]:
-        """The cells of a column, empty ones when there is none of that name."""
-        if name not in self.columns:
-            return ("" for _ in self.rows)
-        index = self.columns.index(name)
-        return (cells[index] for _, cells in self.rows)
+    def cells(self, *names: str) -> Iterator[tuple[int, list[str]]]:
+        """Of each row the number and the cells of these columns, empty ones where there is no column of a name."""
+        places = [self.columns.index(name) if name in self.columns else len(self.columns) for name in names]
+        for number, cells in self.rows:
+            all_cells = (*cells, "")
+            yield number, [all_cells[place] for place in places]
 
 
 def read_table(path: Path, required: Sequence[str], *, errors: str = "strict") -> Table:
@@ -48,11 +57,12 @@ def read_table(path: Path, required: Sequence[str], *, errors: str = "strict") -
 
     Raises:
         UsageError: The file cannot be opened.
-        DataError: It is not such a table; the message names the row.
+        DataError: It is not such a table; the message names the row. So do those of `Table.rows`.
     """
     place = shown(path.absolute())
-    text = _text(path, place, errors)
-    rows = _rows(text, _delimiter(text, required, place), place)
+    lines = _lines(_texts(path, place, errors), place)
+    first = next(lines, "")
+    rows = _rows(itertools.chain([first], lines), _delimiter(first.rstrip("\r\n"), required, place), place)
     number, columns = next(rows)
     if len(columns) > MAX_COLUMNS:
         raise DataError(f"{place} has {len(columns):,} columns; a list of images has at most {MAX_COLUMNS:,}")
@@ -61,27 +71,68 @@ def read_table(path: Path, required: Sequence[str], *, errors: str = "strict") -
         raise DataError(
             f"{place}, row {number}: the column {listed(sorted(repeated))[:300]} stands twice in the header"
         )
-    return Table(place, columns, tuple(_even(rows, len(columns), place)))
+    return Table(place, tuple(columns), _even(rows, len(columns), place))
 
 
-def _text(path: Path, place: str, errors: str) -> str:
+def _texts(path: Path, place: str, errors: str) -> Iterator[str]:
+    """The file's text in pieces.
+
+    Raises:
+        UsageError: It cannot be opened.
+        DataError: It is no text, or too large.
+    """
     try:
-        data = read_bytes(path, MAX_BYTES)
+        with opened(path) as stream:
+            yield from _decoded(stream, place, errors)
     except OSError as error:
         raise UsageError(f"cannot read {place}: {error.strerror}") from error
-    if len(data) > MAX_BYTES:
-        raise DataError(f"{place} is larger than {MAX_BYTES:,} bytes; that is no list of images")
-    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-    try:
-        return data.decode("utf-16") if wide else data.decode("utf-8-sig", errors)
-    except UnicodeDecodeError as error:
-        row = data.count(b"\n", 0, error.start) + 1
-        name = "UTF-16" if wide else "UTF-8"
-        raise DataError(f"{place}, row {row}: byte {error.start} is not {name} text; save the file as UTF-8") from error
 
 
-def _delimiter(text: str, required: Sequence[str], place: str) -> str:
-    first = re.match(r"[^\r\n]*", text)[0]  # type: ignore[index]
+def _decoded(stream: BufferedReader, place: str, errors: str) -> Iterator[str]:
+    too_large = DataError(f"{place} is larger than {MAX_BYTES:,} bytes; that is no list of images")
+    if os.fstat(stream.fileno()).st_size > MAX_BYTES:
+        raise too_large
+    data = stream.read(_PIECE)
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    decoder = codecs.getincrementaldecoder("utf-16" if wide else "utf-8")("strict" if wide else errors)
+    seen, row = 3 if data.startswith(codecs.BOM_UTF8) else 0, 1
+    data = data[seen:]
+    while True:
+        try:
+            yield decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            kept = len(error.object) - len(data)  # bytes of a character that began in the piece before
+            row += data.count(b"\n", 0, max(0, error.start - kept))
+            name = "UTF-16" if wide else "UTF-8"
+            raise DataError(
+                f"{place}, row {row}: byte {seen - kept + error.start} is not {name} text; save the file as UTF-8"
+            ) from error
+        if not data:
+            return
+        seen += len(data)
+        row += data.count(b"\n")
+        if seen > MAX_BYTES:
+            raise too_large
+        data = stream.read(_PIECE)
+
+
+def _lines(texts: Iterable[str], place: str) -> Iterator[str]:
+    """The lines with their ends: LF, CRLF or CR."""
+    last = ""
+    for text in texts:
+        pending = io.StringIO(last + text, newline="")
+        last = ""
+        for line in pending:
+            if last:
+                yield last
+            last = line  # the last one of a piece may go on in the next
+        if len(last) > MAX_LINE:
+            raise DataError(f"{place} has a line of more than {MAX_LINE:,} characters; that is no list of images")
+    if last:
+        yield last
+
+
+def _delimiter(first: str, required: Sequence[str], place: str) -> str:
     if not first.strip() or "\0" in first:
         raise DataError(f"{place} has no header; its first row must name the columns {', '.join(required)}")
     if len(first) > csv.field_size_limit():
@@ -98,8 +149,8 @@ def _delimiter(text: str, required: Sequence[str], place: str) -> str:
     )
 
 
-def _rows(text: str, delimiter: str, place: str) -> Iterator[tuple[int, tuple[str, ...]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _rows(lines: Iterable[str], delimiter: str, place: str) -> Rows:
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     number = 0
     while True:
         number += 1
@@ -110,10 +161,10 @@ def _rows(text: str, delimiter: str, place: str) -> Iterator[tuple[int, tuple[st
         except csv.Error as error:
             raise DataError(f"{place}, row {number}: {error}; are its quotes closed?") from error
         if cells:  # blank lines are counted but hold nothing
-            yield number, tuple(cells)
+            yield number, cells
 
 
-def _even(rows: Iterator[tuple[int, tuple[str, ...]]], width: int, place: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+def _even(rows: Rows, width: int, place: str) -> Rows:
     for number, cells in rows:
         if len(cells) != width:
             raise DataError(f"{place}, row {number}: {len(cells)} cells, but the header has {width}")
