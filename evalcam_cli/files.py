@@ -1,10 +1,9 @@
-"""Writing that is whole or absent: write beside, flush to disk, rename. And folders that one run owns."""
+"""Folders that one run owns, and tables and documents as texts."""
 
 import contextlib
 import csv
-import errno
-import hashlib
 import io
+import itertools
 import json
 import os
 import threading
@@ -15,90 +14,20 @@ from typing import IO, Any
 from evalcam_cli.errors import MachineError, UsageError
 from evalcam_cli.inputs import read_bytes
 from evalcam_cli.text import csv_cell, csv_text, listed, shown
+from evalcam_cli.writing import (
+    make_folder,
+    sweep,
+    sync_folder,
+    whole_file,
+    write_each_whole,
+    write_error,
+    write_parts,
+    write_swept,
+)
 
 LOCK_NAME = ".evalcam.lock"
+_CSV_PIECE = 1 << 16  # characters
 _MAX_JSON_BYTES = 200_000_000
-
-
-def write_whole(path: Path, *data: bytes | memoryview) -> None:
-    """Put the bytes, one part after the other, under the path: a crash leaves the old file or the new one, whole.
-
-    Raises:
-        MachineError: The disk is full, the folder is not writable, or the system reports another fault.
-    """
-    with _whole_file(path) as stream:
-        for part in data:
-            stream.write(part)
-
-
-def write_each_whole(files: Mapping[Path, bytes | memoryview]) -> None:
-    """As `write_whole` for each of several files: one failing does not take back those before it.
-
-    Returns when all are on the disk, as after as many calls, but each folder is synced only once.
-    """
-    for path, data in files.items():
-        with _whole_file(path, sync=False) as stream:
-            stream.write(data)
-    for folder in {path.parent: None for path in files}:
-        try:
-            _sync_folder(folder)
-        except OSError as error:
-            raise write_error(folder, error) from error
-
-
-@contextlib.contextmanager
-def _whole_file(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes the path when the block ends well and is gone when it does not.
-
-    Its content is on the disk before it takes the path; that it has taken it is so, too, only after a sync.
-    """
-    temporary = _temporary(path, str(os.getpid()))
-    try:
-        try:
-            with temporary.open("xb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        if sync:
-            _sync_folder(path.parent)
-    except OSError as error:
-        raise write_error(path, error) from error
-
-
-def _temporary(path: Path, owner: str) -> Path:
-    """Where a file is written first: in its folder, since a rename must not cross disks, under a name that fits."""
-    return path.parent / f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.{owner}.tmp"
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in the folder durable; Windows has no such call and needs none."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_error(path: Path, error: OSError) -> MachineError | UsageError:
-    """What to tell the user when the system refused to write."""
-    place = shown(path.absolute())
-    if error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL):
-        return UsageError(f"cannot write {place}: {error.strerror}; choose another --out")
-    hint = {
-        errno.ENOSPC: "free some space and run again; earlier files are kept",
-        errno.EDQUOT: "the disk quota is used up; earlier files are kept",
-        errno.EACCES: "you have no permission to write there; choose another --out",
-        errno.EPERM: "you have no permission to write there; choose another --out",
-        errno.EROFS: "the file system is read-only; choose another --out",
-    }.get(error.errno or 0, "earlier files are kept")
-    return MachineError(f"cannot write {place}: {error.strerror}; {hint}")
 
 
 def json_text(value: object) -> str:
@@ -111,21 +40,30 @@ def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
 
     Floats are written in full (the shortest text that reads back to the same number).
     """
-    return csv_lines([header, *rows])
+    return csv_lines(itertools.chain([header], rows))
 
 
 def csv_lines(rows: Iterable[Sequence[object]]) -> bytes:
     """Rows as `csv_bytes` writes them."""
+    return b"".join(csv_pieces(rows))
+
+
+def csv_pieces(rows: Iterable[Sequence[object]]) -> Iterator[bytes]:
+    """Rows as `csv_bytes` writes them, some at a time: however many there are, a few are in memory."""
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     for row in rows:
         writer.writerow([csv_cell(cell) if isinstance(cell, str) else "" if cell is None else cell for cell in row])
-    return buffer.getvalue().encode("utf-8", "surrogateescape")
+        if buffer.tell() >= _CSV_PIECE:
+            yield buffer.getvalue().encode("utf-8", "surrogateescape")
+            buffer.seek(0)
+            buffer.truncate()
+    yield buffer.getvalue().encode("utf-8", "surrogateescape")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table as `csv_bytes` makes it, whole or not at all."""
-    write_whole(path, csv_bytes(header, rows))
+    """Write a table as `csv_bytes` makes it, whole or not at all, while its rows are made."""
+    write_parts(path, csv_pieces(itertools.chain([header], rows)))
 
 
 def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -138,34 +76,42 @@ def read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
 class OutputFolder:
     """A folder that this run alone writes to, and whose files it remembers so that `--overwrite` removes only those.
 
-    The lock file holds one line per file written. The lock itself belongs to the process and is freed when it dies.
-    What is to be overwritten is removed when the first new file is written: a run that is refused loses nothing.
+    The lock file holds one line per file written, on the disk before the file is: after a crash nothing of evalcam's is
+    a stranger's. The lock itself belongs to the process and is freed when it dies. What is to be overwritten is removed
+    when the first new file is written: a run that is refused loses nothing.
     """
 
-    def __init__(self, path: Path, lock: IO[str], written: set[str], *, overwrite: bool) -> None:
+    def __init__(self, path: Path, lock: IO[bytes], written: set[str], *, overwrite: bool) -> None:
         self.path = path
         self._lock = lock
         self._written = written
         self._overwrite = overwrite
         self._claiming = threading.Lock()
+        self._noted = True
+        """Whether all names are on the disk."""
+        self._synced = False
+        """Whether the lock file itself is sure to be found in the folder."""
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing of evalcam's is in it."""
         return not self._written
 
-    def claim(self, name: str) -> Path:
+    def claim(self, *names: str) -> Path:
         """The path of a file about to be written, its folders made; a stranger's file is never replaced.
 
-        Threads may claim at the same time.
+        Threads may claim at the same time. Of several names, the path of the first.
 
         Raises:
             UsageError: A file of that name is there and evalcam did not write it.
         """
         with self._claiming:
-            return self._claim(name)
+            for name in names:
+                self._claim(name)
+            self._note()
+        return self.path / names[0]
 
-    def _claim(self, name: str) -> Path:
+    def _claim(self, name: str) -> None:
         path = self.path / name
         if self._overwrite:
             self._overwrite = False
@@ -177,24 +123,58 @@ class OutputFolder:
                 raise UsageError(
                     f"{shown(path.absolute())} is there already and evalcam did not write it; move it away"
                 )
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._lock.write(json.dumps(name) + "\n")
-                self._lock.flush()
-            except OSError as error:
-                raise write_error(path, error) from error
+            make_folder(path.parent)
+            self._append((json.dumps(name) + "\n").encode())
             self._written.add(name)
-        return path
+
+    def _append(self, line: bytes) -> None:
+        """Add a line to the lock file, or nothing."""
+        size = os.fstat(self._lock.fileno()).st_size
+        self._noted = False
+        try:
+            while line:
+                line = line[self._lock.write(line) :]
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self._lock.truncate(size)
+            raise write_error(self.path / LOCK_NAME, error) from error
+
+    def _note(self) -> None:
+        """Bring the names to the disk."""
+        if self._noted:
+            return
+        try:
+            os.fsync(self._lock.fileno())
+            if not self._synced:
+                sync_folder(self.path)
+        except OSError as error:
+            raise write_error(self.path / LOCK_NAME, error) from error
+        self._noted = self._synced = True
 
     def write(self, name: str, *data: bytes | memoryview) -> Path:
         """Write one file of the folder, whole or not at all."""
         path = self.claim(name)
-        write_whole(path, *data)
+        write_swept(path, data)
         return path
 
     def write_all(self, content: Mapping[str, bytes | memoryview]) -> None:
         """Write several files of the folder by name, each whole or not at all; all are on the disk afterwards."""
-        write_each_whole({self.claim(name): data for name, data in content.items()})
+        if content:
+            self.claim(*content)
+            write_each_whole({self.path / name: data for name, data in content.items()})
+
+    def remove(self, name: str) -> None:
+        """Remove one file of the folder, if it is there, for good.
+
+        Raises:
+            MachineError: The system reports a fault.
+        """
+        path = self.claim(name)
+        try:
+            path.unlink(missing_ok=True)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise write_error(path, error) from error
 
     @contextlib.contextmanager
     def stream(self, name: str) -> Iterator[IO[bytes]]:
@@ -202,14 +182,16 @@ class OutputFolder:
 
         An `OSError` of the block is taken for one of this file.
         """
-        with _whole_file(self.claim(name)) as stream:
+        with whole_file(self.claim(name)) as stream:
             yield stream
 
     def write_json(self, name: str, value: object) -> Path:
         return self.write(name, json_text(value).encode("utf-8", "surrogateescape"))
 
     def write_csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
-        return self.write(name, csv_bytes(header, rows))
+        path = self.claim(name)
+        write_csv(path, header, rows)
+        return path
 
 
 @contextlib.contextmanager
@@ -231,8 +213,7 @@ def output_folder(
     _refuse_bad_place(path, inputs)
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
     with _locked(path) as lock:
-        lock.seek(0)
-        written = set(_names(lock))
+        written = _names(lock, path)
         _sweep_temporaries(path, written)
         folder = OutputFolder(path, lock, written, overwrite=overwrite and bool(written))
         try:
@@ -244,23 +225,26 @@ def output_folder(
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[IO[str]]:
+def _locked(path: Path) -> Iterator[IO[bytes]]:
     """The folder's lock file, owned by this process."""
     for _ in range(5):
+        make_folder(path)
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            lock = (path / LOCK_NAME).open("a+", encoding="utf-8", errors="surrogateescape", newline="\n")
+            lock = (path / LOCK_NAME).open("a+b", buffering=0)
         except OSError as error:
             raise write_error(path, error) from error
-        with lock:
+        try:
             _take_lock(lock, path)
             if _is_current(lock, path / LOCK_NAME):
                 yield lock
                 return
+        finally:
+            with contextlib.suppress(OSError):  # its lines are on the disk
+                lock.close()
     raise MachineError(f"other evalcam runs keep using {shown(path.absolute())}; choose another --out")
 
 
-def _is_current(lock: IO[str], path: Path) -> bool:
+def _is_current(lock: IO[bytes], path: Path) -> bool:
     """Whether the file is still the one under the path: a run that ended just now may have removed it."""
     try:
         mine, there = os.fstat(lock.fileno()), path.stat()
@@ -286,11 +270,20 @@ def _tidy(path: Path, made: Iterable[Path]) -> None:
             folder.rmdir()
 
 
-def _names(lock: Iterable[str]) -> Iterator[str]:
+def _names(lock: IO[bytes], path: Path) -> set[str]:
     """The file names in a lock file; a last line cut off by a crash names a file that was not yet written."""
-    for line in lock:
+    names: set[str] = set()
+    try:
+        lock.seek(0)
+        *lines, rest = lock.read().split(b"\n")
+        if rest:
+            lock.truncate(lock.tell() - len(rest))  # else the next name would be added to half a one
+    except OSError as error:
+        raise write_error(path / LOCK_NAME, error) from error
+    for line in lines:
         with contextlib.suppress(ValueError):
-            yield str(json.loads(line))
+            names.add(str(json.loads(line)))
+    return names
 
 
 def _refuse_bad_place(path: Path, inputs: Iterable[Path]) -> None:
@@ -323,7 +316,7 @@ def refuse_inside(path: Path, inputs: Iterable[Path]) -> None:
             )
 
 
-def _take_lock(lock: IO[str], path: Path) -> None:
+def _take_lock(lock: IO[bytes], path: Path) -> None:
     try:
         if os.name == "nt":
             import msvcrt  # noqa: PLC0415 (exists on Windows only)
@@ -342,11 +335,12 @@ def _take_lock(lock: IO[str], path: Path) -> None:
 
 def _sweep_temporaries(path: Path, written: Iterable[str]) -> None:
     """Remove what killed runs left of their own files; safe because this run holds the lock."""
+    names: dict[Path, list[str]] = {}
     for name in written:
-        pattern = _temporary(path / name, "*")
-        for temporary in pattern.parent.glob(pattern.name):
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        names.setdefault((path / name).parent, []).append(Path(name).name)
+    for folder, own in names.items():
+        if folder.resolve().is_relative_to(path.resolve()):  # a lock file edited by hand must not reach outside
+            sweep(folder, own)
 
 
 def _remove(path: Path, written: Iterable[str]) -> None:

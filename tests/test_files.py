@@ -1,8 +1,9 @@
-"""Writing that is whole or absent, and folders that one run owns."""
+"""Folders that one run owns, and tables."""
 
 import multiprocessing
 import os
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -10,28 +11,12 @@ from evalcam_cli.errors import MachineError, UsageError
 from evalcam_cli.files import (
     LOCK_NAME,
     OutputFolder,
-    _temporary,
     csv_bytes,
     output_folder,
     read_csv,
     write_csv,
-    write_whole,
 )
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "a.bin"
-    write_whole(target, b"old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(MachineError, match="No space left"):
-        write_whole(target, b"new")
-
-    assert target.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [target]
+from evalcam_cli.writing import temporary_of
 
 
 def test_a_table_reads_back_as_it_was(tmp_path: Path) -> None:
@@ -89,7 +74,7 @@ def test_a_run_that_wrote_nothing_leaves_nothing(tmp_path: Path) -> None:
 def test_temporaries_of_a_killed_run_are_swept(tmp_path: Path) -> None:
     with output_folder(tmp_path / "run") as folder:
         folder.write("a.txt", b"1")
-    left = _temporary(tmp_path / "run" / "a.txt", "123")
+    left = temporary_of(tmp_path / "run" / "a.txt", "123")
     left.write_bytes(b"half")
     (tmp_path / "run" / ".mine.tmp").write_bytes(b"a stranger's")
 
@@ -159,14 +144,6 @@ def test_names_with_backslashes_and_line_breaks_are_known_again(tmp_path: Path) 
     assert len(list((tmp_path / "run").glob("*.txt"))) == 3
 
 
-def test_a_long_name_that_fits_is_written(tmp_path: Path) -> None:
-    name = "정" * 84 + ".t"  # 254 bytes
-
-    write_whole(tmp_path / name, b"x")
-
-    assert (tmp_path / name).read_bytes() == b"x"
-
-
 def test_a_streamed_file_appears_whole_at_the_end_of_the_block(tmp_path: Path) -> None:
     with output_folder(tmp_path / "run") as folder:
         with folder.stream("sub/page.html") as stream:
@@ -196,3 +173,81 @@ def _stream_half(folder: OutputFolder, fault: BaseException) -> None:
     with folder.stream("page.html") as stream:
         stream.write(b"half")
         raise fault
+
+
+def test_half_a_name_that_a_crash_left_costs_no_other_name(tmp_path: Path) -> None:
+    with output_folder(tmp_path / "run") as folder:
+        folder.write("a.txt", b"1")
+    with (tmp_path / "run" / LOCK_NAME).open("ab") as lock:
+        lock.write(b'"b.t')
+
+    with output_folder(tmp_path / "run", resume=True) as folder:
+        folder.write("c.txt", b"3")
+    with output_folder(tmp_path / "run", resume=True) as folder:
+        folder.write("c.txt", b"4")
+        folder.write("a.txt", b"5")
+
+    assert (tmp_path / "run" / LOCK_NAME).read_bytes() == b'"a.txt"\n"c.txt"\n'
+
+
+def test_a_name_is_on_the_disk_before_its_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[bytes] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name.encode()
+        flushed.append((tmp_path / LOCK_NAME).read_bytes() if name == LOCK_NAME.encode() else name)
+        fsync(descriptor)
+
+    with output_folder(tmp_path) as folder:
+        monkeypatch.setattr(os, "fsync", watched)
+        folder.write_all({"a.txt": b"1", "b.txt": b"2"})
+        folder.write("b.txt", b"3")
+
+    lock, where, first, second, *rest = flushed
+    assert lock == b'"a.txt"\n"b.txt"\n'  # once for both
+    assert where == tmp_path.name.encode()  # the lock file's own entry
+    assert first.endswith(b".tmp")
+    assert second.endswith(b".tmp")
+    assert len(rest) == 3  # the folder; then the file and the folder: the name is there
+
+
+def test_a_name_that_does_not_fit_on_the_disk_leaves_the_lock_file_as_it_was(tmp_path: Path) -> None:
+    with output_folder(tmp_path / "run") as folder:
+        folder.write("a.txt", b"1")
+        lock = folder._lock
+        folder._lock = _Full(lock)  # type: ignore[assignment]
+        with pytest.raises(MachineError, match=r"cannot write .*\.lock: No space left"):
+            folder.write("b.txt", b"2")
+        folder._lock = lock
+
+    assert (tmp_path / "run" / LOCK_NAME).read_bytes() == b'"a.txt"\n'
+    assert not (tmp_path / "run" / "b.txt").exists()
+
+
+class _Full:
+    """A file that takes three bytes more."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._room = stream, 3
+
+    def write(self, data: bytes) -> int:
+        if self._room == 0:
+            raise OSError(28, "No space left on device")
+        self._room = 0
+        return self._stream.write(data[:3])
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+def test_a_removed_file_is_gone_and_may_be_written_again(tmp_path: Path) -> None:
+    with output_folder(tmp_path) as folder:
+        folder.write("sub/a.txt", b"1")
+        folder.remove("sub/a.txt")
+        folder.remove("sub/a.txt")
+        there = (tmp_path / "sub" / "a.txt").exists()
+        folder.write("sub/a.txt", b"2")
+
+    assert not there
+    assert (tmp_path / "sub" / "a.txt").read_bytes() == b"2"

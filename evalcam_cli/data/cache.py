@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from evalcam_cli.data.machine import available_memory, processes_here
 from evalcam_cli.errors import MachineError
-from evalcam_cli.files import OutputFolder, write_error
+from evalcam_cli.files import OutputFolder
 from evalcam_cli.text import shown
+from evalcam_cli.writing import temporary_of, write_error
 
 log = logging.getLogger("evalcam")
 
@@ -255,9 +256,8 @@ def _in_memory(size: int) -> _Store:
 
 def _in_file(folder: OutputFolder, name: str) -> _Store:
     """A new file, without a name from the start where the system allows it: then nothing outlives the processes."""
-    path = folder.claim(f"{name}.cache")
+    path = temporary_of(folder.claim(f"{name}.cache"), str(os.getpid()))  # swept when the process was killed
     try:
-        path.unlink(missing_ok=True)  # of a run that was killed
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         descriptor = os.open(path, flags, 0o600)
     except OSError as error:

@@ -11,7 +11,8 @@ from typing import IO, Any, Self
 
 from PIL import Image
 
-from evalcam_cli.files import OutputFolder, write_error
+from evalcam_cli.files import OutputFolder
+from evalcam_cli.writing import write_error
 
 SIDE = 208
 """Longest side of a picture in pixels; on the page it is as wide as that or less."""

@@ -15,8 +15,9 @@ from typing import Any
 import yaml
 
 from evalcam_cli.errors import UsageError
-from evalcam_cli.files import OutputFolder, write_error
+from evalcam_cli.files import OutputFolder
 from evalcam_cli.training.history import EpochRecord
+from evalcam_cli.writing import write_error
 
 EVENT_FILE = "tensorboard/events.out.tfevents.evalcam"  # TensorBoard looks for `tfevents` in the name
 

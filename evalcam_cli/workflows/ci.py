@@ -7,10 +7,11 @@ from pathlib import Path
 from evalcam_cli.errors import UsageError
 from evalcam_cli.evaluation.gates import GateResult
 from evalcam_cli.evaluation.metrics import Metrics
-from evalcam_cli.files import OutputFolder, write_error, write_whole
+from evalcam_cli.files import OutputFolder
 from evalcam_cli.report.junit import is_junit_file, junit_bytes
 from evalcam_cli.report.step_summary import append_step_summary, gate_annotations, step_summary
 from evalcam_cli.text import shown
+from evalcam_cli.writing import make_folder, write_whole
 
 
 def refuse_junit_place(path: Path | None, inputs: Iterable[Path], out: Path | None = None) -> None:
@@ -59,10 +60,7 @@ def write_junit(
     if folder is not None and path.resolve().parent == folder.path.resolve():
         folder.write(path.name, data)
         return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(path, error) from error
+    make_folder(path.parent)
     write_whole(path, data)
 
 

@@ -11,11 +11,13 @@ from evalcam_cli.data.identity import Identity, identify
 from evalcam_cli.data.leakage import LEAK_COLUMNS, TWO_LABELS, Leak, drop_leaks, find_conflicts, leak_sentences
 from evalcam_cli.data.samples import Sample
 from evalcam_cli.errors import DataError, UsageError
-from evalcam_cli.files import write_csv, write_error
+from evalcam_cli.files import write_csv
 from evalcam_cli.progress import Progress
 from evalcam_cli.text import counted, listed, shown
+from evalcam_cli.writing import make_folder, sweep_abandoned
 
 _log = logging.getLogger("evalcam")
+LEAKS, UNREADABLE = "leaks.csv", "unreadable.csv"
 LeakFinder = Callable[[Sequence[Sample], Mapping[str, Identity]], tuple[Leak, ...]]
 
 
@@ -73,7 +75,7 @@ def settle_unreadable(
     """
     if not unreadable:
         return
-    place = write_report(report_beside, "unreadable.csv", ("path", "reason"), list(unreadable.items()))
+    place = write_report(report_beside, UNREADABLE, ("path", "reason"), list(unreadable.items()))
     first = "\n".join(f"{shown(path)[:200]}: {reason}" for path, reason in list(unreadable.items())[:3])
     message = f"{len(unreadable):,} of {counted(total, 'image')} cannot be read"
     if len(unreadable) > config.data.allow_unreadable or len(unreadable) == total:
@@ -132,7 +134,7 @@ def settle_leaks(
     leaks = find(images.samples, images.identities)
     if not leaks and not conflicts:
         return images
-    place = write_report(report_beside, "leaks.csv", LEAK_COLUMNS, [leak.row() for leak in leaks + conflicts])
+    place = write_report(report_beside, LEAKS, LEAK_COLUMNS, [leak.row() for leak in leaks + conflicts])
     sentences = leak_sentences(images.samples, leaks) + _conflict_sentences(conflicts)
     if policy == "refuse":
         raise DataError("\n".join([*sentences[:4], *_ways_out(bool(leaks), place)]))
@@ -180,7 +182,7 @@ def write_report(beside: Path | None, name: str, header: Sequence[str], rows: Se
     own = path.is_file() and not path.is_symlink() and _first_line(path) == ",".join(header)
     if os.path.lexists(path) and not own:
         raise UsageError(f"{shown(path.absolute())} is there already and evalcam did not write it; move it away")
-    make_folder(path)
+    make_folder(path.parent)
     write_csv(path, header, rows)
     return shown(path.absolute())
 
@@ -193,8 +195,12 @@ def _first_line(path: Path) -> str:
         return ""
 
 
-def make_folder(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(path, error) from error
+def place_for(out: Path) -> None:
+    """Make the folder of a file to be written, and remove what killed processes left of it and of its reports.
+
+    Raises:
+        MachineError: The system reports a fault.
+        UsageError: A file stands in the way.
+    """
+    make_folder(out.parent)
+    sweep_abandoned(out, *(out.parent / name for name in (LEAKS, UNREADABLE)))

@@ -16,7 +16,7 @@ from evalcam_cli.files import refuse_inside, write_csv
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.text import shown
 from evalcam_cli.workflows.checkpoints import WeightsRequest, load_classifier, logits_of
-from evalcam_cli.workflows.intake import make_folder, settle_unreadable
+from evalcam_cli.workflows.intake import place_for, settle_unreadable
 from evalcam_cli.workflows.subjects import named_images
 
 
@@ -62,7 +62,7 @@ def _predict(
 ) -> PredictResult:  # fmt: skip
     refuse_inside(out, [path for path in arguments if path.is_dir()])
     _refuse_taken(out, overwrite=overwrite)
-    make_folder(out)
+    place_for(out)
     found = {str(image.path): image for image in named_images(arguments)}
     loaded = load_classifier(weights, config)
     files = {path: str(image.file) for path, image in found.items()}

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from evalcam_cli.errors import MachineError
-from evalcam_cli.files import write_error
 from evalcam_cli.text import shown
+from evalcam_cli.writing import make_folder, write_error
 
 _RENEW_SECONDS = 10.0
 _DEAD_AFTER_SECONDS = 120.0
@@ -66,10 +66,7 @@ def present(folder: Path) -> Iterator[Presence]:
     host = "".join(letter if letter.isalnum() or letter == "-" else "_" for letter in socket.gethostname()) or "host"
     name = f"{host}.{os.getpid()}-{secrets.token_hex(4)}"  # token_hex: ids of processes are used again
     path = folder / f"{name}.worker"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(folder, error) from error
+    make_folder(folder)
     left = threading.Event()
     with _opened(path) as file:
         _lock(file, wait=True)

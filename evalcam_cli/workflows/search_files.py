@@ -8,13 +8,14 @@ from typing import Any
 import yaml
 
 from evalcam_cli.config import resolved
-from evalcam_cli.files import csv_bytes, json_text, write_whole
+from evalcam_cli.files import csv_bytes, json_text
 from evalcam_cli.report.plots_tuning import TrialPoint, plot_history, plot_importances
 from evalcam_cli.search_space import Dimension
 from evalcam_cli.text import counted, shown
 from evalcam_cli.workflows.study import Study, Trial
 from evalcam_cli.workflows.training_run import BEST
 from evalcam_cli.workflows.trials import trial_config, trial_folder
+from evalcam_cli.writing import write_whole
 
 FILES = ("trials.csv", "best.yaml", "history.png", "importance.png", "tune.json")
 SCHEMA_VERSION = 1

@@ -29,7 +29,7 @@ from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.files import refuse_inside
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.text import counted, listed, shown
-from evalcam_cli.workflows.intake import Images, Notes, make_folder, read_images, settle_leaks
+from evalcam_cli.workflows.intake import Images, Notes, place_for, read_images, settle_leaks
 
 VAL_SHARE = 0.15
 """Of the training part, where DATA or a fold's round brings no validation images of its own."""
@@ -227,7 +227,7 @@ def write_split_file(prepared: PreparedSplit, out: Path, *, overwrite: bool = Fa
     """
     refuse_bad_out(out, overwrite=overwrite)
     refuse_inside(out, [prepared.split.root])
-    make_folder(out)
+    place_for(out)
     write_split(prepared.split, out)
 
 
