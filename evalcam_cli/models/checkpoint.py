@@ -7,31 +7,45 @@ the tensor data, one over the document and the table of tensors. They find accid
 import base64
 import hashlib
 import json
-import struct
+import math
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from evalcam_cli.config import ARCHS
 from evalcam_cli.data.preprocessing import Preprocessing
-from evalcam_cli.errors import CheckpointError, DataError, DivergedError, UsageError
+from evalcam_cli.errors import CheckpointError, DataError, DivergedError, MachineError, UsageError
 from evalcam_cli.evaluation.operating_point import OperatingPoint, point_from_document
 from evalcam_cli.evaluation.temperature import HIGHEST, LOWEST, is_temperature
-from evalcam_cli.files import write_whole
+from evalcam_cli.inputs import opened
+from evalcam_cli.models.safetensors_file import (
+    Table,
+    is_safetensors,
+    lay_out,
+    load_tensors,
+    names_key,
+    numbers,
+    parse_object,
+    split_file,
+    start_of_file,
+)
+from evalcam_cli.models.torch_archive import is_saved
 from evalcam_cli.text import shown
+from evalcam_cli.writing import write_parts
 
 FORMAT_VERSION = 1
 _KEY = "evalcam"
 _TRAINING = "training/"  # prefix of tensors that only the continuation of training needs
-_MAX_HEADER = 100_000_000
-_MAX_TENSORS = 10_000
 _HASH_BYTES = 8
+_MAX_BYTES = 4 * 2**30
+"""Of a weights file."""
 
 
 @dataclass(frozen=True)
@@ -84,19 +98,17 @@ def save_checkpoint(
         DivergedError: A weight is not finite; such a model must not replace a usable one.
         MachineError: The file cannot be written.
     """
-    _require_finite(weights, "the weights to save", DivergedError)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    for name, tensor in (training_tensors or {}).items():
-        tensors[_TRAINING + name] = tensor.detach().cpu().contiguous()
-    plain = safetensors.torch.save(tensors)
-    table, data = _split_file(plain, path)
+    require_usable(weights, "the weights to save", DivergedError)
+    tensors = {**weights, **{_TRAINING + name: tensor for name, tensor in (training_tensors or {}).items()}}
+    table = lay_out(tensors)
+    digest = hashlib.sha256()
+    for name in table:  # one tensor at a time here and below: a copy of all would double the memory of the training
+        digest.update(numbers(tensors[name]))
     document = _document(checkpoint) | {"training": dict(training_document or {})}
-    document["tensors_sha256"] = hashlib.sha256(data).hexdigest()
+    document["tensors_sha256"] = digest.hexdigest()
     document["document_sha256"] = _document_digest(document, table)
     text = json.dumps(document, sort_keys=True, allow_nan=False)
-    header = json.dumps({"__metadata__": {_KEY: text}} | table, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # the format wants the data aligned
-    write_whole(path, struct.pack("<Q", len(header)) + header + data)
+    write_parts(path, chain([start_of_file(table, {_KEY: text})], (numbers(tensors[name]) for name in table)))
 
 
 def load_checkpoint(path: Path) -> Stored:
@@ -112,122 +124,78 @@ def load_checkpoint(path: Path) -> Stored:
 
 def parse_checkpoint(content: bytes, path: Path) -> Stored:
     """As `load_checkpoint`, from bytes already read."""
-    table, data = _split_file(content, path)
-    metadata = table.pop("__metadata__", None)
-    text = metadata.get(_KEY) if isinstance(metadata, dict) else None
-    if not isinstance(text, str):
+    place = _place(path)
+    parts = split_file(content, place)
+    text = parts.metadata.get(_KEY)
+    if text is None:
         raise CheckpointError(
-            f"{_place(path)} holds weights but not evalcam's description of them;\n"
+            f"{place} holds weights but not evalcam's description of them;\n"
             "say what they are with --arch NAME and --classes FILE (one class name per line, in output order)"
         )
-    document = _parse_json(text, path)
+    document = parse_object(text, f"{place} is damaged: its description")
     version = document.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
-        raise CheckpointError(f"{_place(path)} was made by a later version of evalcam; upgrade evalcam to read it")
-    if document.get("tensors_sha256") != hashlib.sha256(data).hexdigest():
-        raise CheckpointError(
-            f"{_place(path)} is damaged: its weights do not have the SHA-256 written when it was made"
-        )
-    if document.get("document_sha256") != _document_digest(document, table):
-        raise CheckpointError(f"{_place(path)} is damaged: its description does not have the SHA-256 written with it")
-    tensors = _tensors(content, path)
+        raise CheckpointError(f"{place} was made by a later version of evalcam; upgrade evalcam to read it")
+    if document.get("tensors_sha256") != hashlib.sha256(parts.data).hexdigest():
+        raise CheckpointError(f"{place} is damaged: its weights do not have the SHA-256 written when it was made")
+    if document.get("document_sha256") != _document_digest(document, parts.table):
+        raise CheckpointError(f"{place} is damaged: its description does not have the SHA-256 written with it")
+    checkpoint = _checkpoint(document, path)
+    tensors = load_tensors(content, place)
     weights = {name: tensor for name, tensor in tensors.items() if not name.startswith(_TRAINING)}
     training = {name.removeprefix(_TRAINING): tensors[name] for name in tensors if name.startswith(_TRAINING)}
-    _require_finite(weights, _place(path))
-    checkpoint = _checkpoint(document, path)
+    require_usable(weights, place)
     return Stored(checkpoint, weights, training, document.get("training") or {}, document["tensors_sha256"])
 
 
 def is_native(content: bytes) -> bool:
     """Whether the bytes are a safetensors file with evalcam's description in its header."""
-    length = struct.unpack_from("<Q", content)[0] if len(content) >= 8 else 0
-    return bool(0 < length <= min(_MAX_HEADER, len(content) - 8)) and f'"{_KEY}"'.encode() in content[8 : 8 + length]
+    return names_key(content, _KEY)
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a weights file.
+    """The bytes of a weights file, once its beginning shows that it is one.
 
     Raises:
         UsageError: There is no such file.
-        CheckpointError: It cannot be read, or is empty.
+        CheckpointError: It cannot be read, or holds no weights.
+        MachineError: It does not fit into the memory.
     """
     try:
-        content = path.read_bytes()
+        with opened(path) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise CheckpointError(f"the checkpoint {_place(path)} is a pipe; name a file")
+            _require_weights(file.peek(64)[:64], status.st_size, path)
+            return file.read(status.st_size)
     except FileNotFoundError as error:
         raise UsageError(f"there is no checkpoint {_place(path)}; run `evalcam train` first or name another") from error
-    except OSError as error:
-        raise CheckpointError(f"cannot read the checkpoint {_place(path)}: {error.strerror}") from error
-    if not content:
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CheckpointError(f"cannot read the checkpoint {_place(path)}: {reason}") from error
+    except MemoryError as error:
+        raise MachineError(f"{_place(path)} does not fit into the memory") from error
+
+
+def _require_weights(start: bytes, size: int, path: Path) -> None:
+    if not start:
         raise CheckpointError(f"the checkpoint {_place(path)} is empty")
-    if content.startswith(b"version https://git-lfs"):
+    if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{_place(path)} is a Git LFS pointer, not the weights; run `git lfs pull`")
-    return content
-
-
-def parse_safetensors(content: bytes, path: Path) -> dict[str, Tensor]:
-    """The tensors of any safetensors file, after its table has been checked against the file."""
-    _split_file(content, path)
-    return _tensors(content, path)
-
-
-def _tensors(content: bytes, path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load(content)
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{_place(path)} is damaged: {shown(error)[:200]}") from error
-
-
-def _split_file(content: bytes, path: Path) -> tuple[dict[str, Any], bytes]:
-    """The table and the data of a safetensors file; the table's claims are held against the file first."""
-    length = struct.unpack_from("<Q", content)[0] if len(content) >= 8 else 0
-    if not 2 <= length <= _MAX_HEADER or not content[8:9] == b"{":
-        raise CheckpointError(f"{_place(path)} is not a safetensors file")
-    if 8 + length > len(content):
+    if size > _MAX_BYTES:
+        raise CheckpointError(f"{_place(path)} has {size:,} bytes; at most {_MAX_BYTES:,} are read")
+    if start[8:9] == b"{" and not is_safetensors(start, size):
         raise CheckpointError(f"{_place(path)} is damaged (cut off?): its header is longer than the file")
-    table = _parse_json(content[8 : 8 + length].decode("utf-8", "replace"), path)
-    data = content[8 + length :]
-    _check_table(table, len(data), path)
-    return table, data
-
-
-def _check_table(table: dict[str, Any], size: int, path: Path) -> None:
-    entries = {name: entry for name, entry in table.items() if name != "__metadata__"}
-    if len(entries) > _MAX_TENSORS:
-        raise CheckpointError(f"{_place(path)} claims {len(entries):,} tensors; at most {_MAX_TENSORS:,} are read")
-    try:
-        spans = sorted((int(entry["data_offsets"][0]), int(entry["data_offsets"][1])) for entry in entries.values())
-    except (TypeError, KeyError, IndexError, ValueError) as error:
-        raise CheckpointError(f"{_place(path)} is damaged: its table of tensors cannot be read") from error
-    position = 0
-    for begin, end in spans:
-        if begin != position or end < begin:
-            raise CheckpointError(f"{_place(path)} is damaged: its tensors overlap or leave gaps")
-        position = end
-    if position != size:
+    if not is_safetensors(start, size) and not is_saved(start):
         raise CheckpointError(
-            f"{_place(path)} is damaged (cut off?): {position:,} bytes of weights claimed, {size:,} there"
+            f"{_place(path)} is refused: it is no weights file, or damaged from its first bytes on;\n"
+            "read are .safetensors and what `torch.save(model.state_dict(), FILE)` writes"
         )
 
 
-def _parse_json(text: str, path: Path) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({key for key, _ in pairs}) < len(pairs):
-            raise ValueError("a key is there twice")
-        return dict(pairs)
-
-    try:
-        value = json.loads(text, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{_place(path)} is damaged: its header is not JSON") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{_place(path)} is damaged: its header is not a map")
-    return value
-
-
-def _document_digest(document: Mapping[str, Any], table: Mapping[str, Any]) -> str:
+def _document_digest(document: Mapping[str, Any], table: Table) -> str:
     content = {key: value for key, value in document.items() if key != "document_sha256"}
-    tensors = {name: entry for name, entry in table.items() if name != "__metadata__"}
-    return hashlib.sha256(json.dumps([content, tensors], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([content, table], sort_keys=True).encode()).hexdigest()
 
 
 def _document(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -245,7 +213,10 @@ def _document(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _checkpoint(document: dict[str, Any], path: Path) -> Checkpoint:
     try:
+        _require_kinds(document)
         hashes = base64.b64decode(document["training_pixels"], validate=True)
+        if len(hashes) % _HASH_BYTES:
+            raise ValueError("training_pixels is no row of hashes")
         values = {entry.name: document[entry.name] for entry in fields(Checkpoint) if entry.name in document}
         values["classes"] = tuple(document["classes"])
         values["preprocessing"] = _preprocessing(document["preprocessing"])
@@ -256,18 +227,46 @@ def _checkpoint(document: dict[str, Any], path: Path) -> Checkpoint:
             values["operating_point"] = point_from_document(values["operating_point"], values["classes"])
         checkpoint = Checkpoint(**values)
         _require_sound(checkpoint)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{_place(path)}: its description cannot be used: {shown(error)[:200]}") from error
     return checkpoint
+
+
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "arch": str,
+    "last_stride": int,
+    "classes": list,
+    "preprocessing": dict,
+    "epoch": int,
+    "positive": (str, type(None)),
+    "config": dict,
+    "split_fingerprint": str,
+    "training_pixels": str,
+    "versions": dict,
+    "training": (dict, type(None)),
+}
+"""What each entry of the document is; the rest is checked where it is read."""
+
+
+def _require_kinds(document: Mapping[str, Any]) -> None:
+    for name, kind in _KINDS.items():
+        value = document.get(name)
+        if name in document and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise ValueError(f"{name} is of another kind")
+    # what no file could be written with; names of files may hold bytes that are no UTF-8
+    json.dumps(document, ensure_ascii=False).encode("utf-8", "surrogateescape")
 
 
 def _preprocessing(entry: dict[str, Any]) -> Preprocessing:
     mean, std = (tuple(float(channel) for channel in entry[key]) for key in ("mean", "std"))
     if len(mean) != 3 or len(std) != 3 or not all(0 < channel <= 10 for channel in std):
         raise ValueError("mean and std need three channels, std above 0")
-    if entry["resize"] not in ("pad", "crop", "squash") or not 1 <= int(entry["image_size"]) <= 8192:
+    if not all(math.isfinite(channel) and abs(channel) <= 10 for channel in mean):
+        raise ValueError("mean is out of range")
+    size = entry["image_size"]
+    if entry["resize"] not in ("pad", "crop", "squash") or type(size) is not int or not 1 <= size <= 8192:
         raise ValueError("unknown preprocessing")
-    return Preprocessing(int(entry["image_size"]), entry["resize"], cast(Any, mean), cast(Any, std))
+    return Preprocessing(size, entry["resize"], cast(Any, mean), cast(Any, std))
 
 
 def _require_sound(checkpoint: Checkpoint) -> None:
@@ -287,12 +286,17 @@ def _require_sound(checkpoint: Checkpoint) -> None:
         raise ValueError(f"the temperature must be a number from {LOWEST:g} to {HIGHEST:g}")
 
 
-def _require_finite(weights: Mapping[str, Tensor], place: str, kind: type[DataError] = CheckpointError) -> None:
+def require_usable(weights: Mapping[str, Tensor], place: str, kind: type[DataError] = CheckpointError) -> None:
+    """Refuse weights with which a model answers NaN, which reads as its first class.
+
+    Raises:
+        CheckpointError: A weight is not finite, or a running variance is negative; `kind` in its place.
+    """
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise kind(f"{place}: {shown(name)} holds NaN or infinite weights")
+            raise kind(f"{place}: {shown(name)[:200]} holds NaN or infinite weights")
         if name.endswith("running_var") and bool((tensor < 0).any()):
-            raise kind(f"{place}: {shown(name)} holds a negative variance")
+            raise kind(f"{place}: {shown(name)[:200]} holds a negative variance")
 
 
 def _place(path: Path) -> str:
