@@ -25,7 +25,7 @@ from evalcam_cli.models.architectures import HEAD, build_model
 from evalcam_cli.models.checkpoint import Checkpoint, is_native, parse_checkpoint, read_file
 from evalcam_cli.models.device import choose_device, use_full_precision, worker_count
 from evalcam_cli.models.inference import Classifier, compute_logits, ready, to_classifier
-from evalcam_cli.models.weights import fit_weights, imagenet_weights, read_weights
+from evalcam_cli.models.weights import fit_weights, imagenet_weights, parse_weights
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.text import counted, listed, shown
 
@@ -119,7 +119,7 @@ def load_classifier(request: WeightsRequest, config: RunConfig) -> LoadedClassif
         classifier = to_classifier(stored, device, place=shown(path.absolute()))
         run = path.parent.parent if path.parent.name == "checkpoints" else None
         return LoadedClassifier(classifier, shown(path.absolute()), run, stored.tensors_sha256)
-    return _foreign(path, request, config, device)
+    return _foreign(content, path, request, config, device)
 
 
 def logits_of(
@@ -191,9 +191,11 @@ def _imagenet(device: torch.device, config: RunConfig) -> LoadedClassifier:
     )
 
 
-def _foreign(path: Path, request: WeightsRequest, config: RunConfig, device: torch.device) -> LoadedClassifier:
+def _foreign(
+    content: bytes, path: Path, request: WeightsRequest, config: RunConfig, device: torch.device
+) -> LoadedClassifier:
     place = shown(path.absolute())
-    state = read_weights(path)
+    state = parse_weights(content, path)
     if request.arch is None or request.classes_file is None:
         raise CheckpointError(
             f"{place} is not one of evalcam's checkpoints; say what its weights are:\n"
