@@ -212,8 +212,11 @@ def _turned_back(turned: Sequence[dict[str, Maps]], name: str, flips: Sequence[F
 
 def reflections(classifier: Classifier) -> tuple[Flip, ...]:
     """Those that the network was trained with; all three where that is not known."""
-    augment = classifier.checkpoint.config.get("train", {}).get("augment")
-    known = isinstance(augment, dict)
+    train = classifier.checkpoint.config.get("train")
+    augment = train.get("augment") if isinstance(train, dict) else None
+    known = isinstance(augment, dict) and all(
+        isinstance(augment.get(key, 0), int | float) for key in ("hflip", "vflip")
+    )
     sideways = not known or augment.get("hflip", 0) > 0
     upside_down = not known or augment.get("vflip", 0) > 0
     if sideways and upside_down:
