@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from evalcam_cli.errors import MachineError, UsageError
 from evalcam_cli.inputs import read_bytes
-from evalcam_cli.text import csv_cell, csv_text, listed, shown
+from evalcam_cli.text import csv_cell, csv_text, json_escaped, listed, shown, shown_lines
 from evalcam_cli.writing import (
     make_folder,
     sweep,
@@ -31,8 +31,19 @@ _MAX_JSON_BYTES = 200_000_000
 
 
 def json_text(value: object) -> str:
-    """Strict JSON (no NaN), keys in the order given, ending with a newline."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    """Strict JSON (no NaN) that is valid UTF-8, keys in the order given, ending with a newline."""
+    return json_escaped(json.dumps(value, ensure_ascii=False, allow_nan=False, indent=1)) + "\n"
+
+
+def yaml_text(value: Mapping[str, object]) -> str:
+    """YAML that reads back equal, keys in the order given; letters of all scripts stay, unless others would be hidden.
+
+    That is where a text holds characters that `shown` makes visible: then all but ASCII is escaped.
+    """
+    import yaml  # noqa: PLC0415 (most commands write none)
+
+    text = str(yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True))
+    return text if shown_lines(text) == text else str(yaml.safe_dump(dict(value), sort_keys=False))
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:
@@ -186,7 +197,7 @@ class OutputFolder:
             yield stream
 
     def write_json(self, name: str, value: object) -> Path:
-        return self.write(name, json_text(value).encode("utf-8", "surrogateescape"))
+        return self.write(name, json_text(value).encode())
 
     def write_csv(self, name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
         path = self.claim(name)

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_BEYOND_ASCII = re.compile("[^\n -~]")
 
 
 def shown(text: object) -> str:
@@ -16,6 +17,27 @@ def shown(text: object) -> str:
         else character.encode("unicode_escape", "surrogatepass").decode()
         for character in str(text)
     )
+
+
+def shown_lines(text: str) -> str:
+    """Each line of the text as `shown` shows it."""
+    return "\n".join(map(shown, text.split("\n")))
+
+
+def json_escaped(document: str) -> str:
+    """A JSON document with JSON's own escapes for all that `shown` makes visible; it says the same.
+
+    So it is UTF-8 whatever bytes a file name held, and harmless on a terminal, while letters of all scripts stay.
+    """
+    return _BEYOND_ASCII.sub(_json_escape, document)
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    character = found[0]
+    if shown(character) == character:
+        return character
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
 
 
 def csv_cell(text: str) -> str:

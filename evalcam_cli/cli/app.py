@@ -22,6 +22,7 @@ from evalcam_cli.cli.processes import (
     speaker,
     speaks,
 )
+from evalcam_cli.cli.terminal import write_err
 from evalcam_cli.errors import EvalcamError, MachineError, UsageError
 from evalcam_cli.text import shown
 
@@ -34,6 +35,13 @@ class Terminated(BaseException):
 
 class _Border(TyperGroup):
     """Runs a command; what it raises ends here. The exit codes are listed in the README."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().make_context(*arguments, **options)
+        except Exception as error:
+            _make_harmless(error)
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -52,6 +60,7 @@ class _Border(TyperGroup):
                 _stop(error, str(known), known.exit_code)
             if not speaks(error):
                 leave_silently(getattr(error, "exit_code", 1))  # Typer's own have one
+            _make_harmless(error)
             raise
 
 
@@ -85,6 +94,12 @@ def _known_fault(error: Exception) -> EvalcamError | None:
     return None
 
 
+def _make_harmless(error: Exception) -> None:
+    """Let Typer's own messages quote the command line as text: a shell's `*` may have put any file name there."""
+    if hasattr(error, "show") and isinstance(getattr(error, "message", None), str):
+        error.message = shown(error.message)
+
+
 def _stop(error: BaseException, message: str, code: int) -> NoReturn:
     if not speaks(error):
         leave_silently(code)
@@ -93,7 +108,7 @@ def _stop(error: BaseException, message: str, code: int) -> NoReturn:
     kind = "" if code in (130, 143) else "error: "
     notes = getattr(error, "__notes__", ()) if isinstance(error, EvalcamError) else ()
     lines = "\n".join([f"evalcam: {kind}{speaker()}{message}", *notes]).splitlines()[:_MAX_LINES]
-    sys.stderr.write("\n".join(line[:1000] for line in lines) + "\n")
+    write_err("\n".join(line[:1000] for line in lines))
     raise SystemExit(code)
 
 

@@ -10,18 +10,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from evalcam_cli.text import shown
+from evalcam_cli.text import shown, shown_lines
 from evalcam_cli.world import world
 
 
 def write_out(text: str) -> None:
-    """Print a result to stdout."""
-    sys.stdout.write(text + "\n")
+    """Print a result, of one or more lines, to stdout."""
+    sys.stdout.write(shown_lines(text) + "\n")
 
 
-def write_err(line: str) -> None:
-    """Print a line to stderr."""
-    sys.stderr.write(line + "\n")
+def write_err(text: str) -> None:
+    """Print a line, or more, to stderr."""
+    sys.stderr.write(shown_lines(text) + "\n")
 
 
 def write_json(value: object) -> None:
@@ -39,7 +39,8 @@ def write_table(
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold", pad_edge=False)
+    heading = Text(shown(title), style="bold") if title else None  # a str would be searched for `:emoji:`
+    table = Table(box=box.SIMPLE_HEAD, title=heading, title_justify="left", title_style="bold", pad_edge=False)
     for index, name in enumerate(header):
         table.add_column(Text(shown(name)), justify="left" if index in texts else "right", overflow="fold")
     for row in rows:
@@ -78,9 +79,11 @@ class Screen:
 
     def note(self, message: str) -> None:
         """Show a line on stderr."""
-        lines = "\n".join(shown(line) for line in message.split("\n"))
+        lines = shown_lines(message)
         if self._bar is not None:
-            self._bar.console.print(lines, markup=False, highlight=False, soft_wrap=True)
+            from rich.text import Text  # noqa: PLC0415 (loaded with the bar)
+
+            self._bar.console.print(Text(lines), highlight=False, soft_wrap=True)  # a str would become `:emoji:`
         else:
             sys.stderr.write(lines + "\n")
 

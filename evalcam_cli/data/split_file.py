@@ -96,7 +96,7 @@ def _json(split: Split) -> bytes:
         "fingerprint": fingerprint(split.samples),
         "left_out": [{"path": path, "reason": reason} for path, reason in split.left_out],
     }
-    return json_text(facts).encode("utf-8", "surrogateescape")
+    return json_text(facts).encode()
 
 
 def read_split(path: Path, *, root: Path | None = None) -> tuple[Split, bool]:

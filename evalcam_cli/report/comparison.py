@@ -253,7 +253,7 @@ def comparison_text(comparison: Comparison, gates: Sequence[NonInferiorityResult
          *table(MODELS_HEADER, model_rows(comparison))],
         *([f"## {escaped(pair_title(comparison, pair))}", "", *table(pair_header(comparison, pair),
            pair_rows(comparison, pair))] for pair in comparison.pairs),
-        [cochran_text(comparison)] if comparison.cochran else [],
+        [escaped(cochran_text(comparison))] if comparison.cochran else [],
         ["![Differences](differences.png)"],
         ["## Gates", "", *(f"- {escaped(gate.line)}" for gate in gates)] if gates else [],
         ["## Warnings", "", *(f"- `{one.code}`: {escaped(one.message)}" for one in comparison.cautions)]

@@ -71,7 +71,7 @@ def _add_case(suite: ET.Element, result: GateResult) -> None:
         ET.SubElement(case, "system-out").text = found
         return
     kind, why = ("error", "undefined") if result.value is None else ("failure", "gate")
-    ET.SubElement(case, kind, {"type": why, "message": found}).text = result.line
+    ET.SubElement(case, kind, {"type": why, "message": found}).text = shown(result.line)
 
 
 def _interval(estimate: Estimate | None) -> str:

@@ -1,15 +1,14 @@
 """What a CI job shows of an evaluation on GitHub: a summary of the step, and annotations for missed gates."""
 
-import html
 import logging
 import os
-import re
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from evalcam_cli.evaluation.gates import GateResult
 from evalcam_cli.evaluation.metrics import Metrics
+from evalcam_cli.report.markup import escaped
 from evalcam_cli.report.tables import CLASS_HEADER, METRICS_HEADER, class_table_rows, interval_text, metrics_table_rows
 from evalcam_cli.text import counted, shown
 
@@ -116,10 +115,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _cell(text: str) -> str:
-    """The text as Markdown that shows it literally, cut to a length."""
-    visible = shown(text[: _CELL + 1])
-    visible = visible if len(visible) <= _CELL else visible[: _CELL - 1] + "…"
-    return re.sub(r"([\\`*_\[\]|~$@#:])", r"\\\1", html.escape(visible, quote=False))
+    return escaped(text, _CELL)
 
 
 def append_step_summary(text: str, *, limit: int = SUMMARY_LIMIT) -> bool:

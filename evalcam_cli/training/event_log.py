@@ -12,10 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import yaml
-
 from evalcam_cli.errors import UsageError
-from evalcam_cli.files import OutputFolder
+from evalcam_cli.files import OutputFolder, yaml_text
 from evalcam_cli.training.history import EpochRecord
 from evalcam_cli.writing import write_error
 
@@ -72,7 +70,7 @@ def _event(content: Mapping[str, Any]) -> Any:
 
 
 def _config_event(config: Mapping[str, Any]) -> Any:
-    text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+    text = yaml_text(config)
     markdown = "".join(f"    {line}\n" for line in text.splitlines())  # TensorBoard shows it as code, unchanged
     value = {
         "tag": "config",

@@ -13,7 +13,7 @@ from evalcam_cli.config import RunConfig, resolved
 from evalcam_cli.data.machine import usable_cores
 from evalcam_cli.data.split_file import fingerprint, read_split, split_bytes
 from evalcam_cli.errors import DataError, EvalcamError, MachineError, UsageError
-from evalcam_cli.files import OutputFolder, output_folder
+from evalcam_cli.files import OutputFolder, output_folder, yaml_text
 from evalcam_cli.models.device import choose_device
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.text import counted, shown
@@ -86,7 +86,7 @@ def _division(config: RunConfig, request: TrainRequest, folder: OutputFolder, pr
     if prepared.split.folds is None:
         raise UsageError("--all-folds needs a split with folds; make one with --folds K (config split.folds)")
     table, facts = split_bytes(prepared.split)
-    folder.write("config.yaml", yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True).encode())
+    folder.write("config.yaml", yaml_text(resolved(config)).encode())
     folder.write("split.json", facts)
     folder.write("split.csv", table)  # last: a resume begins with it
     return prepared

@@ -11,7 +11,7 @@ import numpy as np
 from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.errors import DataError
 from evalcam_cli.explain.methods import METHODS
-from evalcam_cli.files import OutputFolder, read_json
+from evalcam_cli.files import OutputFolder, json_text, read_json
 from evalcam_cli.text import shown
 from evalcam_cli.workflows.explanations import Entry
 from evalcam_cli.workflows.map_files import Floats, Writing, read_map
@@ -30,11 +30,11 @@ def write_manifest(folder: OutputFolder, settings: dict[str, Any], writing: Writ
     """
     run = {"schema_version": 1, **settings, "classes": list(writing.names)}
     with folder.stream(MANIFEST) as stream:
-        stream.write(json.dumps(run, indent=1, ensure_ascii=False).removesuffix("\n}").encode("utf-8", "replace"))
+        stream.write(json_text(run).removesuffix("\n}\n").encode())
         stream.write(b',\n "maps": [')
         between = b"\n"
         for record in _records(entries, writing.preprocessing, writing):
-            stream.write(between + b"  " + json.dumps(record).encode())
+            stream.write(between + b"  " + json.dumps(record, allow_nan=False).encode())
             between = b",\n"
         stream.write(b"\n ]\n}\n")
 

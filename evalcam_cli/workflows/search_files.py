@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from evalcam_cli.config import resolved
-from evalcam_cli.files import csv_bytes, json_text
+from evalcam_cli.files import csv_bytes, json_text, yaml_text
 from evalcam_cli.report.plots_tuning import TrialPoint, plot_history, plot_importances
 from evalcam_cli.search_space import Dimension
 from evalcam_cli.text import counted, shown
@@ -41,7 +39,7 @@ def write_state(study: Study, out: Path, root: Path) -> None:
     write_whole(out / "trials.csv", csv_bytes(header, rows))
     best = study.best()
     if best is not None:
-        write_whole(out / "best.yaml", _best_config(study, best, out, root).encode("utf-8", "surrogateescape"))
+        write_whole(out / "best.yaml", _best_config(study, best, out, root).encode())
 
 
 _FACTS = ("number", "state", "value", "epochs", "best_epoch", "seconds")
@@ -67,7 +65,7 @@ def write_end(study: Study, out: Path, root: Path, best: Trial) -> TuneResult:
         plot_importances(shares, reason, metric=metric.replace("_", " "), trials=len(_complete(trials))),
     )
     document = _document(study, trials, best, out, shares, reason)
-    write_whole(out / "tune.json", json_text(document).encode("utf-8", "surrogateescape"))
+    write_whole(out / "tune.json", json_text(document).encode())
     return TuneResult(out, best, tuple(trials), document)
 
 
@@ -93,7 +91,7 @@ def _best_config(study: Study, best: Trial, out: Path, root: Path) -> str:
         f"  evalcam train -c {folder}/best.yaml --split {folder}/split.csv --out RUN",
     ]
     comment = "".join(f"# {line}\n" for line in lines)
-    return comment + str(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    return comment + yaml_text(config)
 
 
 def _caution(count: int) -> str:

@@ -7,12 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from evalcam_cli.config import RunConfig, resolved
 from evalcam_cli.data.split_file import fingerprint, read_split, split_bytes
 from evalcam_cli.errors import DataError, MachineError, UsageError
-from evalcam_cli.files import LOCK_NAME, OutputFolder, output_folder
+from evalcam_cli.files import LOCK_NAME, OutputFolder, output_folder, yaml_text
 from evalcam_cli.models.device import choose_device
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.search_space import Dimension, search_space
@@ -105,7 +103,7 @@ def _begun(
     table, facts = split_bytes(prepared.split)
     folder.write("split.json", facts)
     folder.write("split.csv", table)
-    folder.write("config.yaml", yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True).encode())
+    folder.write("config.yaml", yaml_text(resolved(config)).encode())
     for name in (*FILES, f"{STUDY}-journal", f"{_WORKERS}/turn.lock"):
         folder.claim(name)
     study = Study(folder.claim(STUDY), space, config)
