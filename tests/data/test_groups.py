@@ -70,3 +70,11 @@ def test_the_expression_sees_the_composed_path() -> None:
 
     assert groups(with_groups(decomposed, "(\u00e9)")) == ["\u00e9"]
     assert groups(with_groups(decomposed, "(e\u0301)")) == ["\u00e9"]
+
+
+def test_an_expression_that_would_take_years_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evalcam_cli.data.groups._SECONDS", 0.1)
+    long_name = Listing(Path(), (Sample("a" * 40 + ".png", "a"),), divided=False, source="folder")
+
+    with pytest.raises(UsageError, match="takes too long"):
+        with_groups(long_name, "((?:a+)+)b")

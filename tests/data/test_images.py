@@ -363,3 +363,37 @@ def test_the_error_crosses_processes_whole(tmp_path: Path) -> None:
 )
 def test_candidates_are_known_by_extension(name: str, expected: bool) -> None:
     assert is_candidate(name) is expected
+
+
+def test_no_folder_below_the_root_may_be_a_link(tmp_path: Path) -> None:
+    """As when one is put in a folder's place after it was listed."""
+    (tmp_path / "elsewhere").mkdir()
+    saved(tmp_path / "elsewhere" / "x.png", picture())
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "cat").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(UnreadableImage, match="symbolic link"):
+        load_image(tmp_path / "root" / "cat" / "x.png", LIMIT, root=tmp_path / "root")
+
+
+def test_the_root_itself_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "there" / "cat").mkdir(parents=True)
+    saved(tmp_path / "there" / "cat" / "x.png", picture())
+    (tmp_path / "root").symlink_to(tmp_path / "there")
+
+    assert load_image(tmp_path / "root" / "cat" / "x.png", LIMIT, root=tmp_path / "root").size == (24, 16)
+
+
+def test_opening_below_a_root_leaves_no_descriptor_behind(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    saved(tmp_path / "cat" / "x.png", picture())
+    open_files = Path("/proc/self/fd")
+    if not open_files.is_dir():
+        pytest.skip("this system does not list open files")
+    before = len(list(open_files.iterdir()))
+
+    for name in ("cat/x.png", "cat/none.png", "none/x.png", "cat"):
+        with contextlib.suppress(UnreadableImage):
+            load_image(tmp_path / name, LIMIT, root=tmp_path)
+
+    assert len(list(open_files.iterdir())) == before
