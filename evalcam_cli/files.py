@@ -62,9 +62,12 @@ def csv_lines(rows: Iterable[Sequence[object]]) -> bytes:
 def csv_pieces(rows: Iterable[Sequence[object]]) -> Iterator[bytes]:
     """Rows as `csv_bytes` writes them, some at a time: however many there are, a few are in memory."""
     buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
+    plain = csv.writer(buffer, lineterminator="\n")
+    quoting = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for row in rows:
-        writer.writerow([csv_cell(cell) if isinstance(cell, str) else "" if cell is None else cell for cell in row])
+        cells = [csv_cell(cell) if isinstance(cell, str) else "" if cell is None else cell for cell in row]
+        # before Python 3.13 a CR was not quoted, and a reader takes one for the end of a line
+        (quoting if any(isinstance(cell, str) and "\r" in cell for cell in cells) else plain).writerow(cells)
         if buffer.tell() >= _CSV_PIECE:
             yield buffer.getvalue().encode("utf-8", "surrogateescape")
             buffer.seek(0)

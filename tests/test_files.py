@@ -20,7 +20,7 @@ from evalcam_cli.writing import temporary_of
 
 
 def test_a_table_reads_back_as_it_was(tmp_path: Path) -> None:
-    rows = [["=1+1", '정상, "x"'], ["'-quoted", "line\nbreak"], ["bad\udcff", ""]]
+    rows = [["=1+1", '정상, "x"'], ["'-quoted", "line\nbreak"], ["bad\udcff", ""], ["a\rb", "\r"], ["\r\n", " x "]]
     write_csv(tmp_path / "t.csv", ["a", "b"], rows)
 
     assert read_csv(tmp_path / "t.csv") == (["a", "b"], rows)
