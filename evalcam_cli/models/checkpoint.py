@@ -10,7 +10,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import chain
 from pathlib import Path
@@ -91,8 +91,12 @@ def save_checkpoint(
     weights: Mapping[str, Tensor],
     training_tensors: Mapping[str, Tensor] | None = None,
     training_document: Mapping[str, Any] | None = None,
+    *,
+    previous: Path | None = None,
 ) -> None:
     """Write the file, whole or not at all; equal content gives equal bytes.
+
+    What was under the path is kept as `previous`, in the same folder, when that is named.
 
     Raises:
         DivergedError: A weight is not finite; such a model must not replace a usable one.
@@ -108,7 +112,8 @@ def save_checkpoint(
     document["tensors_sha256"] = digest.hexdigest()
     document["document_sha256"] = _document_digest(document, table)
     text = json.dumps(document, sort_keys=True, allow_nan=False)
-    write_parts(path, chain([start_of_file(table, {_KEY: text})], (numbers(tensors[name]) for name in table)))
+    start: Sequence[bytes | memoryview] = [start_of_file(table, {_KEY: text})]
+    write_parts(path, chain(start, (numbers(tensors[name]) for name in table)), previous=previous)
 
 
 def load_checkpoint(path: Path) -> Stored:

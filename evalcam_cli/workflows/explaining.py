@@ -214,11 +214,8 @@ def reflections(classifier: Classifier) -> tuple[Flip, ...]:
     """Those that the network was trained with; all three where that is not known."""
     train = classifier.checkpoint.config.get("train")
     augment = train.get("augment") if isinstance(train, dict) else None
-    known = isinstance(augment, dict) and all(
-        isinstance(augment.get(key, 0), int | float) for key in ("hflip", "vflip")
-    )
-    sideways = not known or augment.get("hflip", 0) > 0
-    upside_down = not known or augment.get("vflip", 0) > 0
+    chances = [augment.get(key, 0) if isinstance(augment, dict) else None for key in ("hflip", "vflip")]
+    sideways, upside_down = (not isinstance(chance, int | float) or chance > 0 for chance in chances)
     if sideways and upside_down:
         return (_LEFT_RIGHT,), (_TOP_BOTTOM,), (_TOP_BOTTOM, _LEFT_RIGHT)
     return ((_LEFT_RIGHT,),) if sideways else ((_TOP_BOTTOM,),) if upside_down else ()
