@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from evalcam_cli.data.images import MAX_ASPECT, UnreadableImage, decode, open_regular
+from evalcam_cli.data.images import MAX_ASPECT, MAX_SCANS, UnreadableImage, decode, open_regular
 from evalcam_cli.data.parallel import read_each
 from evalcam_cli.progress import Progress, silent
 
@@ -156,6 +156,8 @@ def _small_grey(data: bytes, path: Path, max_pixels: int, side: int) -> _SmallGr
 
 def _draft(data: bytes, max_pixels: int, side: int) -> _SmallGrey | None:
     """From the JPEG decoded at an eighth to the whole of its size; None when the careful decoder has to decide."""
+    if data.count(b"\xff\xda") > MAX_SCANS:
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

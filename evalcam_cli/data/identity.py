@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from evalcam_cli.data.images import UnreadableImage, decode, open_regular
+from evalcam_cli.data.images import UnreadableImage, examine, open_regular
 from evalcam_cli.data.parallel import map_files, read_each
 from evalcam_cli.progress import Progress, silent
 
@@ -26,6 +26,8 @@ class Identity:
     width: int
     """Of the upright image, in pixels."""
     height: int
+    remark: str = ""
+    """What of the file is not used; one of `images.REMARKS`."""
 
 
 def identify(
@@ -60,12 +62,12 @@ def identity_of(path: Path, *, max_pixels: int, root: Path | None = None) -> Ide
         with open_regular(path, root=root) as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
             stream.seek(0)
-            image = decode(stream, path, max_pixels)
+            image, remark = examine(stream, path, max_pixels)
     except UnreadableImage as error:
         return error.reason
     except OSError as error:  # the disk failed, not the decoder
         return error.strerror or "cannot be read"
-    return Identity(digest, pixel_hash(image), *image.size)
+    return Identity(digest, pixel_hash(image), *image.size, remark)
 
 
 def pixel_hash(image: Image.Image) -> str:

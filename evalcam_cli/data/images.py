@@ -7,13 +7,14 @@ import logging
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from evalcam_cli.data.other_kinds import what_instead
 from evalcam_cli.errors import DataError
 from evalcam_cli.text import shown
 
@@ -22,6 +23,12 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 MAX_BYTES = 256 * 1024 * 1024
 MAX_ASPECT = 100
 """Longest side over shortest."""
+MAX_SCANS = 200
+"""Passes of a JPEG over its pixels."""
+FRAMES = "several frames or pages, of which the first is used"
+DEEP = "more than 8 bits per channel, scaled to 8 bits"
+REMARKS = (FRAMES, DEEP)
+"""What may be said of an image that is used."""
 
 # Pillow's own limit warns at one size and raises at another; here `max_pixels` is checked before every decode.
 Image.MAX_IMAGE_PIXELS = None
@@ -36,7 +43,7 @@ def _flags(*names: str) -> int:
 
 _NOT_FOLLOWED = _flags("O_NOFOLLOW")
 _FILE = os.O_RDONLY | _NOT_FOLLOWED | _flags("O_NONBLOCK", "O_CLOEXEC", "O_BINARY")
-_FOLDER = os.O_RDONLY | _NOT_FOLLOWED | _flags("O_DIRECTORY", "O_CLOEXEC")
+_FOLDER = os.O_RDONLY | _NOT_FOLLOWED | _flags("O_DIRECTORY", "O_CLOEXEC", "O_PATH")
 _BENEATH = os.open in os.supports_dir_fd
 
 _ORIENTATION = 0x0112
@@ -50,7 +57,7 @@ _UPRIGHT = {  # EXIF 2.3, section 4.6.4 A: what undoes each orientation
     8: Image.Transpose.ROTATE_90,
 }
 _WHITE = (255, 255, 255, 255)
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
+_STRIP = 4_000_000  # pixels converted at a time
 
 
 class UnreadableImage(DataError):  # noqa: N818 (the file is at fault, not the program)
@@ -91,13 +98,15 @@ def open_regular(path: Path, *, root: Path | None = None) -> Iterator[io.Buffere
     Args:
         path: Its last component is not followed when it is a symbolic link.
         root: A folder that the path begins with and must not leave: no component below it is followed either, so that
-            a folder replaced by a link since it was listed leads nowhere (not so on Windows).
+            a folder replaced by a link since it was listed leads nowhere (not so on Windows). An absolute path that
+            was joined to a relative root has none: a user named the file itself.
 
     Raises:
         UnreadableImage: It is no regular file, too large, or cannot be opened.
     """
+    free = root is None or not _BENEATH or (path.is_absolute() and not root.is_absolute())
     try:
-        descriptor = os.open(path, _FILE) if root is None or not _BENEATH else _open_beneath(root, path)
+        descriptor = os.open(path, _FILE) if root is None or free else _open_beneath(root, path)
     except (OSError, ValueError) as error:
         raise UnreadableImage(path, _why_not_opened(error)) from error
     status = os.fstat(descriptor)  # of what was opened, which may not be what was listed
@@ -143,14 +152,21 @@ def _why_not_opened(error: OSError | ValueError) -> str:
 
 def decode(stream: BinaryIO, path: Path, max_pixels: int) -> Image.Image:
     """As `load_image`, from an open file whose path is only named in messages."""
+    return examine(stream, path, max_pixels)[0]
+
+
+def examine(stream: BinaryIO, path: Path, max_pixels: int) -> tuple[Image.Image, str]:
+    """As `decode`, with one of `REMARKS` when not everything in the file was used, else an empty text."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
+            _refuse_bombs(stream, max_pixels)
             with Image.open(stream, formats=FORMATS) as image:
-                _check_limits(image, max_pixels)
+                _check_limits(*image.size, max_pixels)
+                remark = _remark(image)
                 _scale_transparent_colour(image)
                 image.load()
-                return _upright(_to_rgb(image), image)
+                return _upright(_to_rgb(image), image), remark
         except _RefusedError as refused:
             raise UnreadableImage(path, str(refused)) from None
         except UnidentifiedImageError as error:
@@ -159,14 +175,50 @@ def decode(stream: BinaryIO, path: Path, max_pixels: int) -> Image.Image:
             raise UnreadableImage(path, _what_is_wrong(error)) from error
 
 
-def _check_limits(image: Image.Image, max_pixels: int) -> None:
-    width, height = image.size
+def _refuse_bombs(stream: BinaryIO, max_pixels: int) -> None:
+    """Refuse what would cost much before Pillow has told the size, or in spite of a size within the limits."""
+    start = stream.read(30)
+    stream.seek(0)
+    if start.startswith(b"\xff\xd8"):
+        refuse_many_scans(stream)
+    if start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X":  # its canvas is set up when it is opened
+        _check_limits(
+            1 + int.from_bytes(start[24:27], "little"), 1 + int.from_bytes(start[27:30], "little"), max_pixels
+        )
+
+
+def refuse_many_scans(stream: BinaryIO) -> None:
+    """Refuse a JPEG of very many scans, each a few bytes that make the decoder walk over all pixels.
+
+    Usual progressive files have about ten; the standard allows more than a thousand.
+    """
+    scans, last = 0, b""
+    while block := stream.read(1 << 20):
+        scans += (last + block).count(b"\xff\xda")
+        last = block[-1:]
+    stream.seek(0)
+    if scans > MAX_SCANS:
+        raise _RefusedError(f"a JPEG of {scans} scans, more than {MAX_SCANS}")
+
+
+def _check_limits(width: int, height: int, max_pixels: int) -> None:
     if min(width, height) < 1:
         raise _RefusedError(f"its size is {width}x{height}")
     if width * height > max_pixels:
         raise _RefusedError(f"{width}x{height} pixels, more than data.max_pixels = {max_pixels:,}")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise _RefusedError(f"{width}x{height} pixels, an aspect beyond {MAX_ASPECT}:1")
+
+
+def _remark(image: Image.Image) -> str:
+    """What of the file will not be used. Frames and pages are not counted: their chain may have no end."""
+    if image.format in ("GIF", "PNG", "TIFF", "WEBP") and getattr(image, "is_animated", False):
+        return FRAMES
+    stored = {
+        tile.args if isinstance(tile.args, str) else tile.args[0] for tile in getattr(image, "tile", ()) if tile.args
+    }
+    deep = image.mode.startswith("I") or any("16" in str(mode) for mode in stored)
+    return DEEP if deep else ""
 
 
 def _scale_transparent_colour(image: Image.Image) -> None:
@@ -183,18 +235,30 @@ def _scale_transparent_colour(image: Image.Image) -> None:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":
-        return _from_deep_grey(image)
+        if image.mode == "I" and image.format != "PNG":
+            raise _RefusedError("32-bit integer pixels; save it with 8 or 16 bits per channel")
+        return _by_strips(image, _from_deep_grey)
     if image.mode == "F":
-        return _from_float(image)
+        return _by_strips(image, _from_float)
     if image.has_transparency_data:
-        return _over_white(image)
+        return _by_strips(image, _over_white)
     return image.copy() if image.mode == "RGB" else image.convert("RGB")
+
+
+def _by_strips(image: Image.Image, to_rgb: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """The image made RGB piece by piece: what is needed on the way is small, also for the largest image."""
+    rows = max(1, _STRIP // image.width)
+    if rows >= image.height:
+        return to_rgb(image)
+    whole = Image.new("RGB", image.size)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        whole.paste(to_rgb(strip), (0, top))
+    return whole
 
 
 def _from_deep_grey(image: Image.Image) -> Image.Image:
     grey = np.asarray(image).astype(np.int64)
-    if image.mode == "I" and image.format != "PNG":
-        raise _RefusedError("32-bit integer pixels; save it with 8 or 16 bits per channel")
     scaled = (grey.clip(0, 65535) + 128) // 257  # 65535 -> 255, rounded
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
@@ -230,20 +294,7 @@ def _upright(pixels: Image.Image, source: Image.Image) -> Image.Image:
 def _what_instead(stream: BinaryIO) -> str:
     """What a file that is no image of the six formats seems to be."""
     stream.seek(0)
-    start = stream.read(512)
-    text = start.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    brand = start[8:11] if start[4:8] == b"ftyp" else b""
-    signs = {
-        "the file is empty": not start,
-        "a Git LFS pointer instead of the image; run `git lfs pull`": start.startswith(b"version https://git-lfs"),
-        "an HTML page instead of an image; download it again": text.startswith((b"<!doctype html", b"<html", b"<head")),
-        "AVIF, which is not supported; convert it to JPEG or PNG": brand == b"avi",
-        "HEIC, which is not supported; convert it to JPEG or PNG": brand in (b"hei", b"hev", b"mif", b"msf"),
-        "a video, not an image": brand != b"",
-        "a ZIP archive, not an image": start.startswith((b"PK\3\4", b"PK\5\6")),
-        "damaged (its header makes no sense)": start.startswith(_MAGIC),
-    }
-    return next((name for name, sign in signs.items() if sign), "not a JPEG, PNG, WebP, BMP, GIF or TIFF image")
+    return what_instead(stream.read(4096))
 
 
 def _what_is_wrong(error: Exception) -> str:

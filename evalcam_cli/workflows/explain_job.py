@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
+from evalcam_cli.data.images import REMARKS
 from evalcam_cli.errors import UsageError
 from evalcam_cli.files import OutputFolder
 from evalcam_cli.progress import Progress
@@ -46,7 +47,7 @@ class Job:
     unreadable: dict[str, str] = field(default_factory=dict)
     """Reason by path."""
     noted: set[str] = field(default_factory=set)
-    """Methods whose note was said."""
+    """Methods and remarks on images whose note was said."""
     gap: float | None = None
     """Self-check: the largest miss of the sum of a map, relative to the largest logit."""
     _keeping: threading.Lock = field(default_factory=threading.Lock)
@@ -114,10 +115,10 @@ class Job:
     def _hear(self, unreadable: dict[str, str], notes: dict[str, str], gap: float | None) -> None:
         """Take note of what was found out on the way, and say what is new."""
         self.unreadable |= unreadable
-        for method, note in notes.items():
-            if method not in self.noted:
-                self.noted.add(method)
-                log.info("%s: %s", method, note)
+        for what, note in notes.items():
+            if what not in self.noted:
+                self.noted.add(what)
+                log.log(logging.WARNING if what in REMARKS else logging.INFO, "%s: %s", what, note)
         before, self.gap = self.gap, worst([self.gap, gap])
         if self.gap is not None and self.gap != before and self.gap > _GAP:
             log.warning(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from evalcam_cli.data.images import UnreadableImage, decode, open_regular
+from evalcam_cli.data.images import UnreadableImage, decode, examine, open_regular
 from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.text import counted
 from evalcam_cli.workflows import subjects as images
@@ -108,6 +108,8 @@ class Picture:
     """Width and height of the upright original, in pixels."""
     pixels: NDArray[np.uint8]
     """(S, S, 3): what the model sees, before normalisation."""
+    remark: str
+    """What of the file is not used; one of `REMARKS`, or empty."""
     _kept: Image.Image | None
     _max_pixels: int
 
@@ -127,10 +129,10 @@ def read_picture(subject: Subject, preprocessing: Preprocessing, max_pixels: int
         UnreadableImage: It cannot be used.
     """
     content = _read(subject)
-    image = decode(io.BytesIO(content), subject.file, max_pixels)
+    image, remark = examine(io.BytesIO(content), subject.file, max_pixels)
     kept = image if image.width * image.height <= _KEPT_PIXELS else None
     pixels = preprocessing.apply(image)
-    return Picture(subject, hashlib.sha256(content).hexdigest(), image.size, pixels, kept, max_pixels)
+    return Picture(subject, hashlib.sha256(content).hexdigest(), image.size, pixels, remark, kept, max_pixels)
 
 
 def read_original(subject: Subject, sha256: str, max_pixels: int) -> Image.Image:

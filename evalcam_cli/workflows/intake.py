@@ -8,6 +8,7 @@ from pathlib import Path
 
 from evalcam_cli.config import RunConfig
 from evalcam_cli.data.identity import Identity, identify
+from evalcam_cli.data.images import REMARKS
 from evalcam_cli.data.leakage import LEAK_COLUMNS, TWO_LABELS, Leak, drop_leaks, find_conflicts, leak_sentences
 from evalcam_cli.data.samples import Sample
 from evalcam_cli.errors import DataError, UsageError
@@ -55,6 +56,7 @@ def read_images(
     paths = [sample.path for sample in samples]
     identities, unreadable = identify(root, paths, max_pixels=config.data.max_pixels, progress=progress)
     settle_unreadable(unreadable, len(paths), config, report_beside, notes.warn)
+    tell_remarks(identities, notes.warn)
     kept = tuple(replace(s, sha256=identities[s.path].sha256) for s in samples if s.path in identities)
     refuse_vanished(samples, kept, "no readable images")
     left_out = tuple((path, f"unreadable: {reason}") for path, reason in unreadable.items())
@@ -86,6 +88,14 @@ def settle_unreadable(
     warn(f"{message} and are left out: {listed(unreadable)}")
 
 
+def tell_remarks(identities: Mapping[str, Identity], warn: Callable[[str], None] = _log.warning) -> None:
+    """Say which images are used in part only, as the first frame of an animation."""
+    for remark in REMARKS:
+        paths = [path for path, identity in identities.items() if identity.remark == remark]
+        if paths:
+            warn(f"{counted(len(paths), 'image')} with {remark}: {listed(paths)}")
+
+
 def unchanged_images(
     root: Path,
     samples: Sequence[Sample],
@@ -103,6 +113,7 @@ def unchanged_images(
     paths = [sample.path for sample in samples]
     identities, unreadable = identify(root, paths, max_pixels=config.data.max_pixels, progress=progress)
     settle_unreadable(unreadable, len(samples), config, report_beside)
+    tell_remarks(identities)
     there = [sample for sample in samples if sample.path in identities]
     changed = [one.path for one in there if one.sha256 and one.sha256 != identities[one.path].sha256]
     if changed:

@@ -47,7 +47,7 @@ class Maker:
     unreadable: dict[str, str] = field(default_factory=dict)
     """Reason by path."""
     notes: dict[str, str] = field(default_factory=dict)
-    """By method, what a reader should know."""
+    """By method, what a reader should know; and by remark on images, the first image."""
     gap: float | None = None
     """Self-check: the largest miss of the sum of a map, relative to the largest logit; infinite when it is NaN."""
 
@@ -60,6 +60,8 @@ class Maker:
                 picture = next(read)
                 if isinstance(picture, Picture):
                     pictures.append(picture)
+                    if picture.remark:
+                        self.notes.setdefault(picture.remark, subject.path)
                 else:
                     self.unreadable[subject.path] = picture
             if not pictures:

@@ -16,7 +16,7 @@ from evalcam_cli.files import refuse_inside, write_csv
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.text import shown
 from evalcam_cli.workflows.checkpoints import WeightsRequest, load_classifier, logits_of
-from evalcam_cli.workflows.intake import place_for, settle_unreadable
+from evalcam_cli.workflows.intake import place_for, settle_unreadable, tell_remarks
 from evalcam_cli.workflows.subjects import named_images
 
 
@@ -66,8 +66,11 @@ def _predict(
     found = {str(image.path): image for image in named_images(arguments)}
     loaded = load_classifier(weights, config)
     files = {path: str(image.file) for path, image in found.items()}
-    _, unreadable = identify(Path(), list(files.values()), max_pixels=config.data.max_pixels, progress=progress)
+    identities, unreadable = identify(
+        Path(), list(files.values()), max_pixels=config.data.max_pixels, progress=progress
+    )
     settle_unreadable(unreadable, len(found), config, out)
+    tell_remarks({path: identities[files[path]] for path in found if files[path] in identities})
     paths = [path for path in found if files[path] not in unreadable]
     classifier = loaded.classifier
     logits = logits_of(classifier, Path(), [files[path] for path in paths], config, progress)

@@ -232,7 +232,7 @@ def test_the_content_decides_not_the_name(tmp_path: Path, kind: str, name: str) 
         (b"PK\5\6" + bytes(18), "ZIP"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40), "HEIC"),
         (b"\0\0\0\x18ftypavif\0\0\0\0" + bytes(40), "AVIF"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage", "not a JPEG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage", "PostScript"),
         (b"\x89PNG\r\n\x1a\n" + bytes(40), "damaged"),
     ],
     ids=["zero-byte", "text", "git-lfs", "html", "zip", "heic", "avif", "eps", "png-header"],
