@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.zoo import images
+from tests.zoo import environment, file_system, images
 from tests.zoo.cases import Case, Kit
 from tests.zoo.driver import faults, make_kit, tree
 
-CASES = [*images.cases()]
+CASES = [*images.cases(), *file_system.cases(), *environment.cases()]
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def no_permission(here: Path, results: Path) -> None:
 
 def small_shared_memory(here: Path, results: Path) -> None:
     """As in a container: processes cannot hand each other much."""
-    _mount("tmpfs", Path("/dev/shm"), "tmpfs", 0, "size=256k")  # noqa: S108 (a name that the system fixes)
+    _mount("tmpfs", Path("/dev/shm"), "tmpfs", 0, "size=256k")
 
 
 def small_files(here: Path, results: Path) -> None:
