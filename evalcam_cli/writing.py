@@ -263,8 +263,8 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     free = _free(folder)
     if free is not None and free < needed:
         raise MachineError(
-            f"the disk of {shown(folder.absolute())} is too full: {what} needs {amount(needed)} and {amount(free)} are "
-            "free;\nfree some space, or choose another --out"
+            f"No space left on the disk of {shown(folder.absolute())} for {what}: {amount(needed)} are needed and "
+            f"{amount(free)} are free;\nfree some space, or choose another --out; nothing was changed"
         )
 
 

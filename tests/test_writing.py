@@ -160,7 +160,7 @@ def test_a_fault_of_the_machine_and_a_path_that_cannot_be_are_told_apart(number:
 def test_too_little_space_is_found_before_the_work(tmp_path: Path) -> None:
     require_space(tmp_path, 1, "a run")
 
-    with pytest.raises(MachineError, match=r"a run needs 1000\.0 TB and .* are free"):
+    with pytest.raises(MachineError, match=r"for a run: 1000\.0 TB are needed and .* are free"):
         require_space(tmp_path, 10**15, "a run")
 
 

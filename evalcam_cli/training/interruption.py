@@ -1,12 +1,18 @@
-"""SIGTERM and Ctrl-C, kept until the work under way is in a state worth saving."""
+"""SIGTERM, SIGHUP and Ctrl-C, kept until the work under way is in a state worth saving."""
 
 import signal
 import threading
+import time
+from collections.abc import Mapping
 from types import FrameType, TracebackType
+from typing import Any
 
 from evalcam_cli.world import world
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""What asks a process to end; Windows has no SIGHUP."""
+ONE_BLOW_SECONDS = 0.5
+"""A signal that comes so soon after another is the same one: many programs pass on what the terminal has sent to all."""
 
 
 class Interrupted(BaseException):
@@ -19,36 +25,44 @@ class Interruption:
     def __init__(self) -> None:
         self.signal = 0
         """The number of the signal that waits; 0 for none."""
-        self._before: dict[int, object] = {}
+        self._time = 0.0
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
-                before = signal.getsignal(number)
-                if callable(before):  # one that is ignored stays ignored
-                    self._before[number] = before
-                    signal.signal(number, self._arrived)
+            handlers = {number: signal.getsignal(number) for number in SIGNALS}
+            self._before = {number: one for number, one in handlers.items() if callable(one)}  # ignored stays ignored
+            replace_handlers(dict.fromkeys(self._before, self._arrived))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._restore()
+        replace_handlers(self._before)
         if self.signal and kind is None:
             self.deliver()
 
-    def _restore(self) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, before)  # type: ignore[arg-type]
-        self._before = {}
-
     def _arrived(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        if world().size == 1:  # torchrun repeats a signal, and means no hurry by it
-            self._restore()
+        now = time.monotonic()
+        if not self.signal:
+            self.signal, self._time = number, now
+        elif now - self._time >= ONE_BLOW_SECONDS and world().size == 1:  # torchrun repeats a signal, without hurry
+            self.signal = number
+            self.deliver()
 
     def deliver(self) -> None:
         """Let the signal do what it would have done when it arrived."""
         number, self.signal = self.signal, 0
-        self._restore()
+        replace_handlers(self._before)
         signal.raise_signal(number)
+
+
+def replace_handlers(handlers: Mapping[int, Any]) -> None:
+    """Set the handlers of signals, all of them, also when a signal arrives meanwhile and its handler raises."""
+    try:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    except BaseException:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        raise

@@ -43,8 +43,10 @@ def fit(
     with Interruption() as interruption:
 
         def interrupted() -> bool:
-            interruption.signal = highest_of(interruption.signal)  # the processes must leave at the same step
-            return interruption.signal > 0
+            highest = highest_of(interruption.signal)  # the processes must leave at the same step
+            if highest:  # else a signal that has arrived since then would be forgotten
+                interruption.signal = highest
+            return highest > 0
 
         def until_interrupted(task: str, done: int, total: int, note: str = "") -> None:
             progress(task, done, total, note)

@@ -28,6 +28,18 @@ def training_tensors(trainer: Trainer) -> tuple[dict[str, Tensor], dict[str, Any
     return tensors, document
 
 
+def state_bytes(trainer: Trainer) -> tuple[int, int]:
+    """About how many bytes a checkpoint of the weights takes, and one of the whole state once it is complete.
+
+    AdamW keeps two numbers per weight that moves, SGD with momentum one: the optimiser makes them as it goes.
+    """
+    weights = sum(value.nbytes for value in trainer.model.state_dict().values())
+    moving = sum(one.nbytes for group in trainer.optimizer.param_groups for one in group["params"])
+    kept = 2 if isinstance(trainer.optimizer, torch.optim.AdamW) else 1
+    averages = weights if trainer.average is not None else 0
+    return weights, weights + kept * moving + averages
+
+
 def restore_training(trainer: Trainer, tensors: Mapping[str, Tensor], document: Mapping[str, Any]) -> None:
     """Put the trainer where `training_tensors` found it; the weights are restored elsewhere."""
     torch.set_rng_state(tensors["rng/cpu"])

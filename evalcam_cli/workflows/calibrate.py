@@ -133,7 +133,7 @@ def store(folder: OutputFolder, stored: Stored, calibration: Calibration, images
         "validation_images_sha256": images,
         **calibration.document(),
     }
-    folder.claim(CALIBRATION).unlink(missing_ok=True)  # a crash in between leaves none, rather than one that is wrong
+    folder.remove(CALIBRATION)  # a crash in between leaves none, rather than one that is wrong
     save_checkpoint(folder.path / BEST, checkpoint, stored.weights, stored.training_tensors, stored.training_document)
     folder.write_json(CALIBRATION, document)
     return document

@@ -11,14 +11,15 @@ from evalcam_cli.data.split_file import fingerprint
 from evalcam_cli.distributed import in_each, joined, on_first
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.files import OutputFolder, output_folder
-from evalcam_cli.models.checkpoint import Stored, load_checkpoint
+from evalcam_cli.models.checkpoint import Stored
 from evalcam_cli.models.device import choose_device
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.text import counted, listed, shown
+from evalcam_cli.workflows.resuming import is_begun, stored_run
 from evalcam_cli.workflows.split import PreparedSplit, chosen_round, load_split, make_split
 from evalcam_cli.workflows.training_run import (
     BEST,
-    LAST,
+    PREVIOUS,
     Start,
     TrainResult,
     starting_weights,
@@ -90,7 +91,7 @@ def train(config: RunConfig, request: TrainRequest, progress: Progress = silent)
 
 
 def _beginning(config: RunConfig, request: TrainRequest, folder: OutputFolder, progress: Progress) -> _Beginning:
-    if request.resume and (folder.path / LAST).exists():
+    if request.resume and is_begun(folder.path):
         return _resumed(config, request, folder, progress)
     prepared = prepare(config, request, progress)
     if request.fold is not None:
@@ -111,7 +112,7 @@ def prepare(config: RunConfig, request: TrainRequest, progress: Progress) -> Pre
 
 
 def _resumed(config: RunConfig, request: TrainRequest, folder: OutputFolder, progress: Progress) -> _Beginning:
-    stored = load_checkpoint(folder.path / LAST)
+    stored = stored_run(folder)
     require_same_config(config, stored.checkpoint.config, folder.path)
     prepared = load_split(folder.path / "split.csv", data=request.data, config=config, progress=progress)
     if request.split_file is not None or request.fold is not None:
@@ -138,9 +139,9 @@ def train_round(
     resume: bool = False,
 ) -> TrainResult:
     """Train on a split that has been checked; with `resume`, on from where the run in the folder stands."""
-    if not (resume and (folder.path / LAST).exists()):
+    if not (resume and is_begun(folder.path)):
         return train_prepared(config, prepared, folder, progress, start=start)
-    stored = load_checkpoint(folder.path / LAST)
+    stored = stored_run(folder)
     require_same_config(config, stored.checkpoint.config, folder.path)
     if fingerprint(prepared.split.samples) != stored.checkpoint.split_fingerprint:
         raise _other_split(folder)
@@ -159,6 +160,7 @@ def _continued(config: RunConfig, prepared: PreparedSplit, folder: OutputFolder,
     state = stored_state(stored, folder)
     if state.finished(config) and (folder.path / "diagnosis.json").exists():
         log.info("%s is finished already: %s", shown(folder.path), counted(state.epoch, "epoch"))
+        folder.remove(PREVIOUS)  # of a process that was killed at the very end
         done = TrainResult(folder.path, folder.path / BEST, None, state.best.epoch, state.epoch, stored.tensors_sha256)
         return _Beginning(prepared, finished=done)
     where = f"after epoch {state.epoch} of {config.train.epochs}"

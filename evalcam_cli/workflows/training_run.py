@@ -1,5 +1,6 @@
 """A run on a split that has been checked: from random weights, given ones or a stored state to a run folder."""
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.data.samples import Sample, Split
 from evalcam_cli.data.split_file import fingerprint, split_bytes
 from evalcam_cli.distributed import on_first
-from evalcam_cli.errors import DataError, UsageError
+from evalcam_cli.errors import DataError, MachineError, UsageError
 from evalcam_cli.evaluation.counts import confusion_matrix
 from evalcam_cli.evaluation.metrics import Metrics, compute_metrics
 from evalcam_cli.evaluation.predictions import Predictions
@@ -39,15 +40,18 @@ from evalcam_cli.training.history import EpochRecord
 from evalcam_cli.training.loop import fit
 from evalcam_cli.training.memory import keep_freed_memory
 from evalcam_cli.training.position import TrainingState, state_document, state_from_document
-from evalcam_cli.training.state import restore_training, training_tensors
+from evalcam_cli.training.state import restore_training, state_bytes, training_tensors
 from evalcam_cli.training.trainer import Trainer
 from evalcam_cli.workflows.calibrate import fit_after_training
 from evalcam_cli.workflows.environment import environment, versions
 from evalcam_cli.workflows.split import PreparedSplit
+from evalcam_cli.writing import require_space
 
 log = logging.getLogger("evalcam")
 
 BEST, LAST = "checkpoints/best.safetensors", "checkpoints/last.safetensors"
+PREVIOUS = "checkpoints/previous.safetensors"
+"""The state that was saved before the last one, as long as the run is not finished."""
 _DIAGNOSIS_IMAGES = 500  # training images measured for the diagnosis, at least as many as there are for validation
 
 
@@ -127,7 +131,8 @@ def _train(
     if stored is not None:
         restore_training(trainer, stored.training_tensors, stored.training_document)
         state = on_first(lambda: stored_state(stored, run.there))
-    elif folder is not None:
+    on_first(lambda: _require_space(run.there, trainer))
+    if stored is None and folder is not None:
         _write_beginning(config, prepared.split, folder, run.device)
 
     def validate(progress: Progress) -> Metrics | None:
@@ -239,7 +244,9 @@ class TrainingRun:
         if self.config.train.logger == "tensorboard":
             log_history(folder, resolved(self.config), state.history)
         # last: a resume continues from here
-        save_checkpoint(folder.claim(LAST), checkpoint, trainer.model.state_dict(), tensors, document)
+        path = folder.claim(LAST, PREVIOUS)
+        before = folder.path / PREVIOUS
+        save_checkpoint(path, checkpoint, trainer.model.state_dict(), tensors, document, previous=before)
 
     def finish(self, trainer: Trainer, state: TrainingState) -> TrainResult:
         """Calibrate and diagnose the best weights, and draw the curves."""
@@ -276,9 +283,11 @@ class TrainingRun:
             loss=self.config.train.loss,
         )
         curves = plot_curves([asdict(record) for record in state.history], best_epoch=state.best.epoch)
+        last = load_checkpoint(folder.path / LAST)
         folder.write("curves.png", curves)
         folder.write("diagnosis.json", (json.dumps(diagnosis.to_dict(), indent=1) + "\n").encode())
-        last = load_checkpoint(folder.path / LAST)
+        with contextlib.suppress(MachineError):  # the run is finished all the same
+            folder.remove(PREVIOUS)
         return TrainResult(
             folder.path, folder.path / BEST, diagnosis, state.best.epoch, state.epoch, last.tensors_sha256
         )
@@ -305,6 +314,13 @@ def _require_trainable(split: Split, config: RunConfig) -> None:
         raise UsageError(f"evaluate.positive: no class {shown(positive)!r}{did_you_mean(positive, split.classes)}")
     if not split.subset("val"):
         log.warning("no validation images: the last epoch counts as the best, and the run cannot be diagnosed")
+
+
+def _require_space(folder: OutputFolder, trainer: Trainer) -> None:
+    """Find out before any training whether the disk holds the best weights and, while one is written, three states."""
+    weights, state = state_bytes(trainer)
+    there = [path.stat().st_size for name in (BEST, LAST, PREVIOUS) if (path := folder.path / name).exists()]
+    require_space(folder.path, max(state, weights + 3 * state - sum(there)), "the checkpoints of the run")
 
 
 def _write_beginning(config: RunConfig, split: Split, folder: OutputFolder, device: torch.device) -> None:

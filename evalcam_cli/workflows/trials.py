@@ -13,14 +13,14 @@ from evalcam_cli.config import RunConfig, SearchConfig
 from evalcam_cli.config_sources import with_values
 from evalcam_cli.errors import DataError, DivergedError, EvalcamError, MemoryTooSmallError, UsageError
 from evalcam_cli.files import OutputFolder, output_folder
-from evalcam_cli.models.checkpoint import load_checkpoint
 from evalcam_cli.progress import Progress
 from evalcam_cli.text import shown
 from evalcam_cli.training.history import EpochRecord, read_history
 from evalcam_cli.training.trainer import is_out_of_memory
+from evalcam_cli.workflows.resuming import is_begun, stored_run
 from evalcam_cli.workflows.split import PreparedSplit
 from evalcam_cli.workflows.study import Study, Trial
-from evalcam_cli.workflows.training_run import BEST, LAST, starting_weights, stored_state, train_prepared
+from evalcam_cli.workflows.training_run import BEST, LAST, PREVIOUS, starting_weights, stored_state, train_prepared
 
 log = logging.getLogger("evalcam")
 
@@ -89,7 +89,7 @@ def _train(
         if study.report(number, record.epoch, value) and record.epoch < config.train.epochs:
             raise _Pruned
 
-    stored = load_checkpoint(folder.path / LAST) if (folder.path / LAST).exists() else None
+    stored = stored_run(folder) if is_begun(folder.path) else None
     if stored is None:
         train_prepared(config, prepared, folder, progress, start=starting_weights(config), watch=watch)
         return
@@ -122,6 +122,6 @@ def _seconds(folder: Path) -> float | None:
 
 def drop_weights(out: Path, trial: Trial) -> None:
     """Remove the weights of a trial that is not the best, 180 MB for a ResNet-18. The rest stays."""
-    for name in (BEST, LAST):
+    for name in (BEST, LAST, PREVIOUS):
         with suppress(OSError):
             (trial_folder(out, trial.number) / name).unlink()
