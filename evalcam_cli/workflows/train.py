@@ -22,6 +22,7 @@ from evalcam_cli.workflows.training_run import (
     PREVIOUS,
     Start,
     TrainResult,
+    require_trainable,
     starting_weights,
     stored_state,
     train_prepared,
@@ -98,6 +99,7 @@ def _beginning(config: RunConfig, request: TrainRequest, folder: OutputFolder, p
         prepared = chosen_round(prepared, request.fold, config.seed)
     elif prepared.split.folds is not None and not prepared.split.subset("train"):
         raise UsageError(f"the split has {prepared.split.folds} folds; choose a round with --fold I, or --all-folds")
+    require_trainable(prepared.split, config)
     return _Beginning(prepared, starting_weights(config))
 
 

@@ -119,7 +119,9 @@ def _train(
     run: "TrainingRun", start: Start | None, stored: Stored | None, watch: Callable[[EpochRecord], None] | None
 ) -> TrainResult:
     config, prepared, folder = run.config, run.prepared, run.folder
-    _require_trainable(prepared.split, config)
+    require_trainable(prepared.split, config)
+    if not prepared.split.subset("val"):
+        log.warning("no validation images: the last epoch counts as the best, and the run cannot be diagnosed")
     if config.train.logger == "tensorboard":
         require_tensorboard()
     make_repeatable(config.seed, deterministic=config.train.deterministic)
@@ -298,7 +300,13 @@ def _confusion(predictions: Predictions) -> NDArray[np.int64]:
     return confusion_matrix(predictions.targets, predictions.predicted, len(predictions.classes))
 
 
-def _require_trainable(split: Split, config: RunConfig) -> None:
+def require_trainable(split: Split, config: RunConfig) -> None:
+    """Refuse a split that nothing can be learned from, before weights are fetched for it.
+
+    Raises:
+        DataError: A class has no training images, or there is but one class.
+        UsageError: The positive class of the config is none of the split's.
+    """
     present = {sample.label for sample in split.subset("train")}
     absent = [label for label in split.classes if label not in present]
     if absent:
@@ -312,8 +320,6 @@ def _require_trainable(split: Split, config: RunConfig) -> None:
         raise UsageError(f"evaluate.positive needs two classes; there are {len(split.classes)}")
     if positive is not None and positive not in split.classes:
         raise UsageError(f"evaluate.positive: no class {shown(positive)!r}{did_you_mean(positive, split.classes)}")
-    if not split.subset("val"):
-        log.warning("no validation images: the last epoch counts as the best, and the run cannot be diagnosed")
 
 
 def _require_space(folder: OutputFolder, trainer: Trainer) -> None:
