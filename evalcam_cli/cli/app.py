@@ -2,20 +2,30 @@
 
 import errno
 import os
-import signal
 import sys
 import traceback
-from types import FrameType
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from evalcam_cli import __version__
-from evalcam_cli.cli import audit, calibrate, compare, evaluate, gradcam, lr_find, predict, run, split, train, tune
+from evalcam_cli.cli import (
+    audit,
+    calibrate,
+    compare,
+    evaluate,
+    gradcam,
+    lr_find,
+    predict,
+    run,
+    signals,
+    split,
+    train,
+    tune,
+)
 from evalcam_cli.cli.processes import (
     hush,
-    ignore_further_signals,
     leave_silently,
     refuse_unshared,
     several,
@@ -27,10 +37,6 @@ from evalcam_cli.errors import EvalcamError, MachineError, UsageError
 from evalcam_cli.text import shown
 
 _MAX_LINES = 8
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived."""
 
 
 class _Border(TyperGroup):
@@ -48,13 +54,13 @@ class _Border(TyperGroup):
             return super().invoke(ctx)
         except EvalcamError as error:
             _stop(error, str(error), error.exit_code)
-        except KeyboardInterrupt as error:
-            _stop(error, "interrupted; what was finished is kept (`--resume` continues a training)", 130)
-        except Terminated as error:
-            _stop(error, "terminated; what was finished is kept (`--resume` continues a training)", 143)
+        except (KeyboardInterrupt, signals.Signalled) as error:
+            _stop_for(error)
         except BrokenPipeError:
             _reader_gone()
         except Exception as error:
+            if signals.arrived():  # and something made another exception of it
+                _stop_for(error)
             known = _known_fault(error)
             if known is not None:
                 _stop(error, str(known), known.exit_code)
@@ -105,27 +111,23 @@ def _stop(error: BaseException, message: str, code: int) -> NoReturn:
         leave_silently(code)
     if os.environ.get("EVALCAM_DEBUG") == "1":
         traceback.print_exc()
-    kind = "" if code in (130, 143) else "error: "
+    kind = "" if code > 128 else "error: "  # a signal's is none
     notes = getattr(error, "__notes__", ()) if isinstance(error, EvalcamError) else ()
     lines = "\n".join([f"evalcam: {kind}{speaker()}{message}", *notes]).splitlines()[:_MAX_LINES]
     write_err("\n".join(line[:1000] for line in lines))
     raise SystemExit(code)
 
 
+def _stop_for(error: BaseException) -> NoReturn:
+    """End as the signal that has arrived asks."""
+    number = signals.arrived() or signals.INTERRUPT
+    _stop(error, signals.MESSAGES[number], 128 + number)
+
+
 def _reader_gone() -> NoReturn:
     """The program that read our output ended (`evalcam … | head`): say nothing, and nothing more can be written."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(141)
-
-
-def _on_sigterm(signum: int, frame: FrameType | None) -> NoReturn:
-    ignore_further_signals()
-    raise Terminated
-
-
-def _on_interrupt(signum: int, frame: FrameType | None) -> NoReturn:
-    ignore_further_signals()
-    raise KeyboardInterrupt
 
 
 app = typer.Typer(
@@ -171,22 +173,41 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal still shows every name
-    signal.signal(signal.SIGTERM, _on_sigterm)
     if several():
         hush()
-        signal.signal(signal.SIGINT, _on_interrupt)
+    code = 1
+    try:
+        with signals.answered():
+            code = _flushed(_ended(arguments))
+            if code <= 128:
+                signals.raise_swallowed()
+    except (KeyboardInterrupt, signals.Signalled) as error:  # before a command began, or when it was over
+        number = signals.arrived() or signals.INTERRUPT
+        code = 128 + number
+        if speaks(error):
+            write_err(f"evalcam: {signals.MESSAGES[number]}")
+    sys.exit(code)
+
+
+def _ended(arguments: list[str] | None) -> int:
+    """The exit code of a command."""
     try:
         app(arguments)
-        code = 0
     except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 0
+        return stop.code if isinstance(stop.code, int) else 0
+    return 0
+
+
+def _flushed(code: int) -> int:
+    """The exit code once the output has gone where it should."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141
     except OSError as error:
-        sys.stderr.write(f"evalcam: error: cannot write the output: {error.strerror}\n")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        write_err(f"evalcam: error: cannot write the output: {error.strerror}")
         code = MachineError.exit_code
-    sys.exit(code)
+    else:
+        return code
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code

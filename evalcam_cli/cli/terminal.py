@@ -7,9 +7,10 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from evalcam_cli.cli.signals import raise_swallowed
 from evalcam_cli.text import shown, shown_lines
 from evalcam_cli.world import world
 
@@ -21,7 +22,8 @@ def write_out(text: str) -> None:
 
 def write_err(text: str) -> None:
     """Print a line, or more, to stderr."""
-    sys.stderr.write(shown_lines(text) + "\n")
+    with suppress(OSError, ValueError):  # the terminal is gone, or the reader: the work is not lost for it
+        sys.stderr.write(shown_lines(text) + "\n")
 
 
 def write_json(value: object) -> None:
@@ -83,16 +85,19 @@ class Screen:
         if self._bar is not None:
             from rich.text import Text  # noqa: PLC0415 (loaded with the bar)
 
-            self._bar.console.print(Text(lines), highlight=False, soft_wrap=True)  # a str would become `:emoji:`
+            with self._harmless():
+                self._bar.console.print(Text(lines), highlight=False, soft_wrap=True)  # a str would become `:emoji:`
         else:
-            sys.stderr.write(lines + "\n")
+            write_err(lines)
 
     def progress(self, task: str, done: int, total: int, note: str = "") -> None:
         """The callback that workflows are given."""
+        raise_swallowed()
         if self.quiet or total <= 1:
             return
         if self.live:
-            self._draw(task, done, total, note)
+            with self._harmless():
+                self._draw(task, done, total, note)
         elif time.monotonic() - self._last >= 10:
             self._last = time.monotonic()
             self.note(f"{task}: {done:,} of {total:,}{', ' + note if note else ''}")
@@ -110,10 +115,19 @@ class Screen:
             self._last = time.monotonic()
             self._bar.refresh()
 
+    @contextmanager
+    def _harmless(self) -> Iterator[None]:
+        """Go on without a bar when the terminal is gone."""
+        try:
+            yield
+        except (OSError, ValueError):
+            self._bar, self.live, self.quiet = None, False, True
+
     def close(self) -> None:
         """Take the bar off the screen."""
         if self._bar is not None:
-            self._bar.stop()
+            with self._harmless():
+                self._bar.stop()
             self._bar = None
 
 

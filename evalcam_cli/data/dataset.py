@@ -137,9 +137,10 @@ def _useful_workers(dataset: ImageDataset, batches: TrainingOrder | int, workers
 
 
 def _begin_work(worker: int) -> None:
-    """Ctrl-C and SIGTERM reach the whole process group; the parent decides, and ends its workers itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Ctrl-C, SIGTERM and SIGHUP reach the whole process group; the parent decides, and ends its workers itself."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     # the thread that hands tensors over reports a parent that left in the middle; errors in reading take another way
     sys.excepthook = lambda *_: None
     gc.freeze()  # else the collector would write to all objects of the parent, and so copy them

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from evalcam_cli.data.machine import usable_cores
 from evalcam_cli.errors import MachineError
+from evalcam_cli.handlers import handlers_of, replace_handlers
 from evalcam_cli.progress import Progress
 
 CHUNK = 32
@@ -158,21 +159,16 @@ def _signals_held() -> Iterator[None]:
         yield
         return
     caught: list[tuple[int, FrameType | None]] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    handlers = handlers_of()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    for number in handlers:
-        signal.signal(number, lambda *signalled: caught.append(signalled))
+    replace_handlers(dict.fromkeys(handlers, lambda *signalled: caught.append(signalled)))
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        replace_handlers(handlers)
         for signalled, frame in caught[:1]:
-            handler = handlers[signal.Signals(signalled)]
-            if callable(handler):
-                handler(signalled, frame)
+            handlers[signalled](signalled, frame)
 
 
 def _start_worker(stop: Event) -> None:

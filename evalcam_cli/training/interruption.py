@@ -3,16 +3,11 @@
 import signal
 import threading
 import time
-from collections.abc import Mapping
 from types import FrameType, TracebackType
 from typing import Any
 
+from evalcam_cli.handlers import ONE_BLOW_SECONDS, handlers_of, replace_handlers
 from evalcam_cli.world import world
-
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""What asks a process to end; Windows has no SIGHUP."""
-ONE_BLOW_SECONDS = 0.5
-"""A signal that comes so soon after another is the same one: many programs pass on what the terminal has sent to all."""
 
 
 class Interrupted(BaseException):
@@ -30,8 +25,7 @@ class Interruption:
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            handlers = {number: signal.getsignal(number) for number in SIGNALS}
-            self._before = {number: one for number, one in handlers.items() if callable(one)}  # ignored stays ignored
+            self._before = handlers_of()
             replace_handlers(dict.fromkeys(self._before, self._arrived))
         return self
 
@@ -55,14 +49,3 @@ class Interruption:
         number, self.signal = self.signal, 0
         replace_handlers(self._before)
         signal.raise_signal(number)
-
-
-def replace_handlers(handlers: Mapping[int, Any]) -> None:
-    """Set the handlers of signals, all of them, also when a signal arrives meanwhile and its handler raises."""
-    try:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    except BaseException:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        raise

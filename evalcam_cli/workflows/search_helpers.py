@@ -50,8 +50,9 @@ class _Helper:
     def __init__(self, stack: contextlib.ExitStack, command: Sequence[str], environment: dict[str, str]) -> None:
         self.said: IO[Any] = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         self.process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.said
-        )
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.said,
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which passes on one signal, once
+        )  # fmt: skip
         stack.callback(self._end)
 
     def _end(self) -> None:
