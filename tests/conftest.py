@@ -1,6 +1,7 @@
 """One thread: on a shared machine, two that wait for each other are slower than one; and small trained runs."""
 
 import csv
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def no_ci(monkeypatch: pytest.MonkeyPatch) -> None:
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
     yield
     torch.set_num_threads(before)
 
