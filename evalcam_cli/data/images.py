@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from evalcam_cli.data.other_kinds import what_instead
+from evalcam_cli.data.png_rows import lacks_rows
 from evalcam_cli.errors import DataError
 from evalcam_cli.text import shown
 
@@ -166,6 +167,7 @@ def examine(stream: BinaryIO, path: Path, max_pixels: int) -> tuple[Image.Image,
                 remark = _remark(image)
                 _scale_transparent_colour(image)
                 image.load()
+                _refuse_missing_rows(image, stream)
                 return _upright(_to_rgb(image), image), remark
         except _RefusedError as refused:
             raise UnreadableImage(path, str(refused)) from None
@@ -221,6 +223,15 @@ def _remark(image: Image.Image) -> str:
     return DEEP if deep else ""
 
 
+def _refuse_missing_rows(image: Image.Image, stream: BinaryIO) -> None:
+    """Refuse a PNG without its last rows: Pillow says so where the file ends, not where the compressed data does."""
+    if image.format != "PNG":
+        return
+    last = image.crop((0, image.height - 1, image.width, image.height)).tobytes()
+    if (image.info.get("interlace") or not last.strip(b"\0")) and lacks_rows(stream):
+        raise _RefusedError("truncated")
+
+
 def _scale_transparent_colour(image: Image.Image) -> None:
     """Bring the transparent colour of a PNG to 8 bits, as Pillow brings the pixels but not that colour."""
     colour = image.info.get("transparency")
@@ -242,7 +253,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return _by_strips(image, _from_float)
     if image.has_transparency_data:
         return _by_strips(image, _over_white)
-    return image.copy() if image.mode == "RGB" else image.convert("RGB")
+    # not copy(): a second one of the largest image would be 400 MB
+    return image._new(image.im) if image.mode == "RGB" else image.convert("RGB")
 
 
 def _by_strips(image: Image.Image, to_rgb: Callable[[Image.Image], Image.Image]) -> Image.Image:

@@ -10,13 +10,11 @@ from tests.zoo.tally import OUTCOMES, run_zoo
 
 
 def _main(words: Sequence[str]) -> int:
-    tally = run_zoo(words)
+    tally = run_zoo(words, tell=lambda name, faults: print(f"{name}: " + "\n  ".join(faults) + "\n", flush=True))
     print(f"{'':16}" + "".join(f"{name:>9}" for name in (*OUTCOMES, "all")))
     for kind, counts in tally.counts.items():
         print(f"{kind:16}" + "".join(f"{number:9}" for number in (*counts.values(), sum(counts.values()))))
     print(", ".join(f"{count} {name}" for name, count in tally.wrong.items()) + f"; {tally.seconds:.0f} s")
-    for name, faults in tally.faults.items():
-        print(f"\n{name}: " + "\n  ".join(faults))
     return 1 if tally.faults else 0
 
 

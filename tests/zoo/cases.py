@@ -13,6 +13,12 @@ CANARY = "EVALCAM_CANARY"
 """The environment variable that names the file which code in a malicious input would create."""
 
 
+def expected(text: str) -> tuple[Outcome, int]:
+    """Outcome and exit code: of accept, warn and skip as they are, of a refusal as `R` with its exit code."""
+    outcomes: dict[str, tuple[Outcome, int]] = {"accept": ("accept", 0), "warn": ("warn", 0), "skip": ("skip", 3)}
+    return outcomes[text] if text in outcomes else ("refuse", int(text.removeprefix("R")))
+
+
 @dataclass(frozen=True)
 class Kit:
     """Good inputs that cases build on, made once; none of them may ever change."""

@@ -9,7 +9,7 @@ from typing import IO
 
 from tests.conftest import TINY, draw_classes
 from tests.zoo import settings
-from tests.zoo.cases import CANARY, Case, Result
+from tests.zoo.cases import CANARY, Case, Result, expected
 from tests.zoo.formats import encoded, picture
 
 _COMMANDS: dict[str, tuple[str, ...]] = {
@@ -37,12 +37,11 @@ def _case(
     make: Callable[[Path], None] = lambda here: None,
     check: Callable[[Result], str] | None = None,
 ) -> Case:
-    """A case whose outcome is written as in the catalogue: accept, warn, R2, R3, R5, or a signal's code."""
-    code = int(outcome[1:]) if outcome[0] == "R" else 0
-    kind = "refuse" if outcome[0] == "R" else outcome
+    """A case whose outcome is written as `expected` reads it."""
+    kind, code = expected(outcome)
     return Case(
         f"environment/{name}", lambda here, kit: make(here), command, kind, code, words, check, 60, 3000, setting
-    )  # type: ignore[arg-type]
+    )
 
 
 # Disks

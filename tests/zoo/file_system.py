@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.conftest import TINY, draw_classes
-from tests.zoo.cases import Case, Result
+from tests.zoo.cases import Case, Result, expected
 from tests.zoo.formats import encoded, picture
 from tests.zoo.images import table
 from tests.zoo.settings import without_privileges
@@ -103,20 +103,10 @@ def _case(
     check: Callable[[Result], str] | None = None,
     setting: Callable[[Path, Path], None] | None = None,
 ) -> Case:
-    """A case whose outcome is written as in the catalogue: accept, warn, skip, or R2, R3, R5."""
-    code = {"accept": 0, "warn": 0, "skip": 3}.get(outcome) if outcome[0] != "R" else int(outcome[1])
-    assert code is not None
-    kind = "refuse" if outcome[0] == "R" else outcome
+    """A case whose outcome is written as `expected` reads it."""
+    kind, code = expected(outcome)
     return Case(
-        f"file_system/{name}",
-        lambda here, kit: make(here),
-        command,
-        kind,
-        code,
-        words,
-        check,
-        15,
-        setting=setting,  # type: ignore[arg-type]
+        f"file_system/{name}", lambda here, kit: make(here), command, kind, code, words, check, 15, setting=setting
     )
 
 
@@ -278,9 +268,7 @@ def _no_files() -> Iterator[Case]:
         device = _beside(lambda cat: os.mknod(cat / "zero.jpg", 0o600 | stat.S_IFCHR, os.makedev(1, 5)))
         yield _case("device", device, "warn", *left, check=partial(_counts, 8))
     for name, size in {"of_300_mb": 300 * 2**20, "of_1_tb": 2**40}.items():
-        yield _case(
-            f"sparse_file_{name}", _beside(lambda cat, s=size: _sparse(cat / "big.jpg", s)), "skip", "more than 256 MB"
-        )
+        yield _case(f"sparse_file_{name}", _beside(partial(_sparse, size)), "skip", "more than 256 MB")
     yield _case("times_of_1901_and_2200", _beside(_strange_times), "accept", check=partial(_counts, 8))
 
 
@@ -304,8 +292,8 @@ def _socket(path: Path) -> None:
         os.chdir(before)
 
 
-def _sparse(path: Path, size: int) -> None:
-    with path.open("wb") as stream:
+def _sparse(size: int, cat: Path) -> None:
+    with (cat / "big.jpg").open("wb") as stream:
         stream.truncate(size)
 
 
@@ -323,10 +311,10 @@ def _links() -> Iterator[Case]:
         "dangling": "nothing", "outside": "/etc/passwd", "dev_zero": "/dev/zero", "itself": "link.jpg",
         "image": "000.png", "proc": "/proc/self/mem", "terminal": "/dev/tty", "random": "/dev/urandom",
     }.items():  # fmt: skip
-        make = _beside(lambda cat, t=target: (cat / "link.jpg").symlink_to(t))
+        make = _beside(partial(_link, "link.jpg", target))
         yield _case(f"symlink_{name}", make, "warn", *left, check=partial(_counts, 8))
     for name, target in {"outside": "/etc", "loop_dot": ".", "loop_up": "..", "root": "/"}.items():
-        make = _beside(lambda cat, t=target: (cat / "loop").symlink_to(t))
+        make = _beside(partial(_link, "loop", target))
         yield _case(f"symlink_folder_{name}", make, "warn", *left, check=partial(_counts, 8))
     yield _case("symlink_loop_mutual", _mutual, "warn", *left, check=partial(_counts, 8))
     yield _case("symlink_chain", _beside(_chain), "warn", *left, check=partial(_counts, 8))
@@ -346,6 +334,10 @@ def _links() -> Iterator[Case]:
     yield _case("data_is_a_link", lambda here: _moved(here, "there", "link"), "accept", command=data)
     yield _case("data_is_a_dangling_link", lambda here: (here / "link").symlink_to("none"), "R2", command=data)
     yield _case("data_is_a_loop", lambda here: (here / "link").symlink_to("link"), "R2", command=data)
+
+
+def _link(name: str, target: str, cat: Path) -> None:
+    (cat / name).symlink_to(target)
 
 
 def _mutual(here: Path) -> None:
@@ -413,12 +405,17 @@ def _shapes() -> Iterator[Case]:
         "deep_folders", _beside(lambda cat: _image(cat / ("d/" * 60) / "x.png")), "accept", check=partial(_counts, 9)
     )
     yield _case("path_too_long", _beside(_beyond_path_max), "R3", "too long")
-    yield _case("1000_empty_folders", _beside(lambda cat: [(cat / f"d{n}").mkdir() for n in range(1000)]), "accept")
+    yield _case("1000_empty_folders", _beside(_many_folders), "accept")
     yield _case("two_folders_of_a_set", _sets("train", "val", "valid"), "R3", "valid")
     yield _case("no_train_folder", _sets("val", "test"), "R3", "train")
     yield _case("sets_upper_case", _sets("Training", "Testing"), "accept")
     yield _case("set_with_another_class", _another_class, "R3", "bird")
     yield _case("few_images", lambda here: (draw_classes(here, {"cat": 1, "dog": 1}), None)[1], "R3")
+
+
+def _many_folders(cat: Path) -> None:
+    for number in range(1000):
+        (cat / f"d{number}").mkdir()
 
 
 def _one_class(here: Path) -> None:
@@ -492,12 +489,12 @@ def _named() -> Iterator[Case]:
             what = name.replace("/", "_").replace(".", "_")[:20]
             yield _case(f"named_{what}-{command}", make, outcome, command=words, setting=without_privileges)
     for device in ("/dev/zero", "/dev/null", "/dev/tty", "/proc/self/mem"):
-        words = ("predict", device, "--ckpt", "{ckpt}", "--out", "{out}.csv")
-        yield _case(f"named_{device[1:].replace('/', '_')}", make, "skip", command=words)
+        of_device = ("predict", device, "--ckpt", "{ckpt}", "--out", "{out}.csv")
+        yield _case(f"named_{device[1:].replace('/', '_')}", make, "skip", command=of_device)
     for name in ("pipe.png", "good.png", "none"):
-        words = ("split", "{here}/" + name, "--out", "{out}.csv")
+        of_data = ("split", "{here}/" + name, "--out", "{out}.csv")
         outcome = "R3" if name == "good.png" else "R2"
-        yield _case(f"data_is_{name.replace('.', '_')}", make, outcome, command=words)
+        yield _case(f"data_is_{name.replace('.', '_')}", make, outcome, command=of_data)
     long = ("split", "/" + "x" * 5000, "--out", "{out}.csv")
     yield _case("data_too_long", make, "R2", command=long)
     empty = ("split", "", "--out", "{out}.csv")

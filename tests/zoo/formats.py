@@ -193,7 +193,6 @@ def bmp(
 
 # TIFF
 
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 11: 4, 12: 8}
 _CODES = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 11: "f", 12: "d"}
 Tag = tuple[int, int, Sequence[int]]
 """Number, type (3 short, 4 long) and values."""
@@ -205,13 +204,14 @@ def tiff(tags: Sequence[Tag], data: bytes = b"", *, following: int = 0, order: s
     outside, entries = b"", b""
     beyond = place + 2 + 12 * len(tags) + 4
     for number, kind, values in sorted(tags):
-        content = struct.pack(f"{order}{len(values)}{_CODES[kind]}", *values)
+        count = len(values) // len(_CODES[kind])
+        content = struct.pack(f"{order}{_CODES[kind] * count}", *values)
         if len(content) > 4:
             where = struct.pack(f"{order}I", beyond + len(outside))
             outside += content
         else:
             where = content.ljust(4, b"\0")
-        entries += struct.pack(f"{order}HHI", number, kind, len(values)) + where
+        entries += struct.pack(f"{order}HHI", number, kind, count) + where
     sign = b"II*\0" if order == "<" else b"MM\0*"
     directory = struct.pack(f"{order}H", len(tags)) + entries + struct.pack(f"{order}I", following)
     return sign + struct.pack(f"{order}I", place) + data + bytes(len(data) % 2) + directory + outside

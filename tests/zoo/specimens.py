@@ -1,11 +1,11 @@
 """Pictures of the six formats in every state from odd to hostile, each with what must come of it."""
 
-import functools
 import io
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 from PIL import Image
@@ -13,6 +13,7 @@ from PIL import Image
 from tests.zoo.cases import Outcome
 from tests.zoo.formats import (
     SUFFIXES,
+    Tag,
     after_soi,
     bmp,
     chunk,
@@ -42,7 +43,8 @@ from tests.zoo.formats import (
     zeros,
 )
 
-Content = Callable[[], bytes]
+Content = Callable[..., bytes]  # called without arguments; `...` lets a lambda have defaults
+Reference = Callable[..., Image.Image]
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Specimen:
     outcome: Outcome
     words: tuple[str, ...] = ()
     """What the reason or the warning must say."""
-    reference: Callable[[], Image.Image] | None = None
+    reference: Reference | None = None
     """The picture that it must be taken for."""
     within: float = 1e-6
     """How far the probability may lie from the reference's."""
@@ -63,15 +65,11 @@ class Specimen:
     seconds: float = 10
 
 
-def used(
-    name: str, file: str, content: Content, reference: Callable[[], Image.Image] | None = None, **more: float
-) -> Specimen:
+def used(name: str, file: str, content: Content, reference: Reference | None = None, **more: float) -> Specimen:
     return Specimen(name, file, content, "accept", (), reference, **more)  # type: ignore[arg-type]
 
 
-def warned(
-    name: str, file: str, content: Content, word: str, reference: Callable[[], Image.Image] | None = None
-) -> Specimen:
+def warned(name: str, file: str, content: Content, word: str, reference: Reference | None = None) -> Specimen:
     return Specimen(name, file, content, "warn", (word,), reference)
 
 
@@ -190,11 +188,13 @@ def _limits() -> Iterator[Specimen]:
 
 def _pngs() -> Iterator[Specimen]:
     """PNG: checksums, order and content of chunks."""
-    palette = lambda: encoded(picture(3).convert("P"), transparency=bytes(range(256)))  # noqa: E731
-    for kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT"):
+    palette = partial(encoded, picture(3).convert("P"), transparency=bytes(range(256)))
+    for kind in (b"IHDR", b"PLTE", b"tRNS"):
         yield unreadable(f"png_bad_crc_{kind.decode()}", "x.png", lambda k=kind: with_bad_crc(palette(), k))
     text = chunk(b"tEXt", b"Comment\0hello")
     yield unreadable("png_bad_crc_tEXt", "x.png", lambda: with_bad_crc(with_chunk(_whole("PNG"), text), b"tEXt"))
+    yield used("png_bad_crc_IDAT", "x.png", lambda: with_bad_crc(_whole("PNG"), b"IDAT"), lambda: picture(3))
+    yield unreadable("png_bit_flipped", "x.png", lambda: flipped(_whole("PNG"), len(_whole("PNG")) // 2))
     yield used("png_bad_crc_IEND", "x.png", lambda: with_bad_crc(_whole("PNG"), b"IEND"), lambda: picture(3))
     yield unreadable("png_bad_ihdr", "x.png", lambda: flipped(_whole("PNG"), 20))
     yield unreadable("png_no_idat", "x.png", lambda: png(_whole("PNG")[8:33]))
@@ -203,8 +203,9 @@ def _pngs() -> Iterator[Specimen]:
     yield unreadable(
         "png_chunk_of_2_gb", "x.png", lambda: with_chunk(_whole("PNG"), chunk(b"tEXt", b"a", length=0x7FFFFFFF))
     )
-    for name, rest in {"compression": b"\1\0\0", "interlace": b"\0\0\7"}.items():
-        yield unreadable(f"png_odd_{name}", "x.png", lambda r=rest: png(header(16, 16, rest=r), zeros(48, 16)))
+    odd = header(16, 16, rest=b"\1\0\0")
+    yield used("png_odd_compression", "x.png", lambda: png(odd, zeros(48, 16)), lambda: Image.new("RGB", (16, 16)))
+    yield unreadable("png_odd_interlace", "x.png", lambda: png(header(16, 16, rest=b"\0\0\7"), zeros(48, 16)))
     yield unreadable("png_odd_depth", "x.png", lambda: png(header(16, 16, bits=3), zeros(48, 16)))
     yield unreadable("png_odd_colour", "x.png", lambda: png(header(16, 16, colour=5), zeros(48, 16)))
     yield unreadable(
@@ -236,7 +237,7 @@ def _pngs() -> Iterator[Specimen]:
     )
 
 
-@functools.cache
+@cache
 def _bomb() -> bytes:
     return zlib.compress(b"A" * 200_000_000, 1)
 
@@ -302,8 +303,7 @@ def _decoded(data: bytes) -> Image.Image:
 
 def _jpegs() -> Iterator[Specimen]:
     """JPEG: kinds of coding, colours and segments."""
-    base = lambda: _whole("JPEG")  # noqa: E731
-    same = lambda: _decoded(_whole("JPEG"))  # noqa: E731
+    base, same = partial(_whole, "JPEG"), partial(_decoded, _whole("JPEG"))
     yield used("jpg_bit_flipped", "x.jpg", lambda: flipped(base(), len(base()) // 2))
     yield used("jpg_as_png", "x.png", base, same)
     yield used("jpg_upper_ext", "x.JPG", base, same)
@@ -317,10 +317,11 @@ def _jpegs() -> Iterator[Specimen]:
     yield used("jpg_grey", "x.jpg", lambda: encoded(picture(3).convert("L"), "JPEG"))
     red = Image.new("CMYK", (32, 32), (0, 255, 255, 0))
     adobe = b"Adobe\0\x64\0\0\0\0\0"
-    inverted = lambda: encoded(Image.eval(red, lambda level: 255 - level), "JPEG", quality=95)  # noqa: E731
-    bright = lambda: Image.new("RGB", (32, 32), "red")  # noqa: E731
+    bright = partial(Image.new, "RGB", (32, 32), "red")
     yield used("jpg_cmyk_adobe", "x.jpg", lambda: encoded(red, "JPEG", quality=95), bright, within=1e-2)
-    yield used("jpg_cmyk", "x.jpg", lambda: without_segments(inverted(), 0xEE), bright, within=1e-2)
+    yield used(
+        "jpg_cmyk", "x.jpg", lambda: without_segments(encoded(red, "JPEG", quality=95), 0xEE), bright, within=1e-2
+    )
     yield used(
         "jpg_adobe_again",
         "x.jpg",
@@ -335,7 +336,7 @@ def _jpegs() -> Iterator[Specimen]:
     yield unreadable("jpg_no_tables", "x.jpg", lambda: without_segments(base(), 0xDB))
     yield unreadable("jpg_no_scan", "x.jpg", lambda: base()[: base().index(b"\xff\xda")] + b"\xff\xd9")
     yield unreadable("jpg_only_ends", "x.jpg", lambda: b"\xff\xd8\xff\xd9")
-    yield unreadable("jpg_short_segment", "x.jpg", lambda: after_soi(base(), b"\xff\xe1\0\0"))
+    yield used("jpg_short_segment", "x.jpg", lambda: after_soi(base(), b"\xff\xe1\0\0"), same)
     yield used("jpg_without_jfif", "x.jpg", lambda: without_segments(base(), 0xE0), same)
     wild = segment(0xE1, b"Exif\0\0II*\0\xff\xff\xff\x7f" + bytes(range(200)))
     yield used("jpg_exif_garbage", "x.jpg", lambda: after_soi(base(), wild), same)
@@ -386,7 +387,7 @@ def _exif(orientation: int) -> Image.Exif:
 
 def _gifs() -> Iterator[Specimen]:
     """GIF: frames, codes and extensions."""
-    black = lambda: Image.new("RGB", (16, 16))  # noqa: E731
+    black = partial(Image.new, "RGB", (16, 16))
     yield used("gif_plain", "x.gif", lambda: gif(gif_frame()), black)
     yield unreadable("gif_of_no_frames", "x.gif", gif)
     yield unreadable("gif_of_comments_only", "x.gif", lambda: gif(b"!\xfe\5hello\0"))
@@ -432,14 +433,15 @@ def _tiffs() -> Iterator[Specimen]:
     """TIFF: directories, strips, tiles, depths and compression."""
     grey = picture(3).convert("L")
     data = grey.tobytes()
-    same = lambda: grey.convert("RGB")  # noqa: E731
+    same = partial(grey.convert, "RGB")
     plain = grey_tags(96, 72)
     yield used("tif_big_endian", "x.tif", lambda: tiff(plain, data, order=">"), same)
     strips = grey_tags(16, 10000, offsets=[8 + 16 * row for row in range(10000)])
     yield unreadable("tif_of_10000_strips_thin", "x.tif", lambda: tiff(strips, bytes(160000)), "100:1")
     many = grey_tags(160, 10000, offsets=[8 + 160 * row for row in range(10000)])
     yield used("tif_of_10000_strips", "x.tif", lambda: tiff(many, bytes(1600000)))
-    yield warned("tif_endless_chain", "x.tif", lambda: tiff(plain, data, following=8 + len(data)), "first", same)
+    yield used("tif_chain_to_itself", "x.tif", lambda: tiff(plain, data, following=8 + len(data)), same)
+    yield warned("tif_endless_chain", "x.tif", lambda: _two_directories(plain, data), "first", same)
     yield warned("tif_next_beyond_the_file", "x.tif", lambda: tiff(plain, data, following=10**9), "first", same)
     yield warned("tif_pages", "x.tif", lambda: _animation("TIFF"), "first", lambda: picture(0))
     yield unreadable("tif_strips_beyond_the_file", "x.tif", lambda: tiff(grey_tags(96, 72, offsets=(10**9,)), data))
@@ -450,16 +452,10 @@ def _tiffs() -> Iterator[Specimen]:
     yield unreadable("tif_100_channels", "x.tif", lambda: tiff(with_tag(plain, 277, 3, 100), data))
     yield unreadable("tif_odd_photometric", "x.tif", lambda: tiff(with_tag(plain, 262, 3, 999), data))
     yield unreadable("tif_odd_compression", "x.tif", lambda: tiff(with_tag(plain, 259, 3, 12345), data))
-    yield unreadable(
-        "tif_tiles_of_nothing",
-        "x.tif",
-        lambda: tiff([*plain, (322, 3, (0,)), (323, 3, (0,)), (324, 4, (8,)), (325, 4, (6912,))], data),
-    )
-    yield unreadable(
-        "tif_tiles_huge",
-        "x.tif",
-        lambda: tiff([*plain, (322, 4, (2**31,)), (323, 4, (2**31,)), (324, 4, (8,)), (325, 4, (6912,))], data),
-    )
+    for name, side in {"nothing": 0, "billions": 2**31, "the_picture_and_more": 10**6}.items():
+        tiles = [*(tag for tag in plain if tag[0] not in (273, 278, 279)), (322, 4, (side,)), (323, 4, (side,))]
+        tiles += [(324, 4, (8,)), (325, 4, (6912,))]
+        yield unreadable(f"tif_tiles_of_{name}", "x.tif", lambda t=tiles: tiff(t, data))
     yield used("tif_resolution_over_0", "x.tif", lambda: tiff([*plain, (282, 5, (1, 0))], data), same)
     for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits"):
         yield used(
@@ -528,6 +524,14 @@ def _tiffs() -> Iterator[Specimen]:
         lambda: encoded(Image.fromarray(floats * 2000 - 1000), "TIFF"),
         "expected 0 to 1",
     )
+
+
+def _two_directories(tags: Sequence[Tag], data: bytes) -> bytes:
+    """A TIFF whose directory leads to a second one, and that back to the first."""
+    first = tiff(tags, data)
+    start, end = 8 + len(data), 8 + len(data) + 2 + 12 * len(tags)
+    linked = replaced(first, end, struct.pack("<I", len(first)))
+    return linked + first[start:end] + struct.pack("<I", start)
 
 
 def _blanked(data: bytes) -> bytes:

@@ -4,7 +4,7 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -37,25 +37,31 @@ class Tally:
     seconds: float
 
 
-def run_zoo(words: Sequence[str] = (), *, jobs: int | None = None) -> Tally:
-    """Run all cases, or those whose names contain one of the words."""
+def run_zoo(
+    words: Sequence[str] = (), *, jobs: int | None = None, tell: Callable[[str, list[str]], None] = lambda *_: None
+) -> Tally:
+    """Run all cases, or those whose names contain one of the words; `tell` hears of each that is not as it must be."""
     chosen = [number for number, case in enumerate(_all_cases()) if not words or any(word in case.id for word in words)]
     begun = time.monotonic()
     with (
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(jobs or os.cpu_count(), get_context("spawn"), _begin, (folder,)) as pool,
     ):
-        found = [*pool.map(_outcome, chosen)]
-    cases = [_all_cases()[number] for number in chosen]
+        cases = [_all_cases()[number] for number in chosen]
+        found = []
+        for case, faults in zip(cases, pool.map(_outcome, chosen), strict=True):
+            found.append(faults)
+            if faults:
+                tell(case.id, faults)
     counts: dict[str, Counter[str]] = {}
     for case in cases:
         counts.setdefault(case.id.partition("/")[0], Counter())[case.outcome] += 1
-    faults = {case.id: each for case, each in zip(cases, found, strict=True) if each}
-    wrong = Counter(name for each in faults.values() for name in {_sort_of(one) for one in each[:-1]})
+    faulty = {case.id: each for case, each in zip(cases, found, strict=True) if each}
+    wrong = Counter(name for each in faulty.values() for name in {_sort_of(one) for one in each[:-1]})
     return Tally(
         {kind: {name: count[name] for name in OUTCOMES} for kind, count in counts.items()},
         {name: wrong[name] for name in WRONGS},
-        faults,
+        faulty,
         time.monotonic() - begun,
     )
 
