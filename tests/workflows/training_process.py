@@ -122,8 +122,19 @@ class PreloadedProcess(TrainingProcess):
 def server() -> ForkServerContext:
     """A process that has imported what training needs, and forks."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["evalcam_cli.cli.app", "evalcam_cli.workflows.cross_validation", __name__])
+    commands = ("cross_validation", "evaluate", "gradcam", "predict", "audit", "lr_find", "calibrate", "run")
+    drawing = ("rich.table", "matplotlib.figure", "matplotlib.backends.backend_agg")
+    workflows = (f"evalcam_cli.workflows.{one}" for one in commands)
+    context.set_forkserver_preload(["evalcam_cli.cli.app", *workflows, *drawing, __name__])
     return context
+
+
+def become_when_told(arguments: list[str], out: Path) -> NoReturn:
+    """As `become_evalcam`, once the file `OUT.go` is there."""
+    go = out.with_name(f"{out.name}.go")
+    while not go.exists():
+        time.sleep(0.01)
+    become_evalcam(arguments, out)
 
 
 def become_evalcam(arguments: list[str], out: Path) -> NoReturn:
