@@ -60,6 +60,27 @@ class _Moments:
                 time.sleep(0.05 if len(blow.signals) == 1 else ONE_BLOW_SECONDS + 0.1)  # or two would be one
 
 
+def _train(arguments: list[str], out: Path, blow: Blow | None) -> None:
+    """The life of one process."""
+    from evalcam_cli.cli.terminal import Screen
+
+    moments, fsync, mine = _Moments(blow), os.fsync, os.getpid()
+
+    def told(screen: Screen, task: str, done: int, total: int, note: str = "") -> None:
+        moments.pass_by(task, done)
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        if os.getpid() == mine:
+            moments.pass_by("fsync", 0)
+
+    Screen.progress, os.fsync = told, synced  # type: ignore[method-assign, assignment]
+    try:
+        become_evalcam(["train", *arguments], out)
+    finally:
+        out.with_suffix(".moments").write_text(str(moments.count))
+
+
 @dataclass
 class Training:
     """A run folder and the processes that one after the other work on it."""
