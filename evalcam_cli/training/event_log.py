@@ -58,7 +58,9 @@ def log_history(folder: OutputFolder, config: Mapping[str, Any], history: Sequen
         if missing or size < len(content):
             with path.open("ab", buffering=0) as stream:
                 stream.truncate(size)
-                stream.write(_encoded(missing))
+                data = _encoded(missing)
+                while data:  # a disk that is nearly full takes a part
+                    data = data[stream.write(data) :]
     except OSError as error:
         raise write_error(path, error) from error
 

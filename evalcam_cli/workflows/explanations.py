@@ -1,5 +1,6 @@
 """The rows of `explanations.csv`, and the ledger of a run under way that `--resume` continues."""
 
+import contextlib
 import csv
 import json
 import os
@@ -11,6 +12,7 @@ from typing import IO, Any
 from evalcam_cli.errors import UsageError
 from evalcam_cli.files import OutputFolder, csv_bytes, csv_lines, read_json
 from evalcam_cli.text import csv_text, shown
+from evalcam_cli.writing import write_error
 
 TABLE, LEDGER, SETTINGS = "explanations.csv", "explanations.partial.jsonl", "gradcam.json"
 
@@ -100,7 +102,8 @@ class Ledger:
 
     def __exit__(self, *_: object) -> None:
         if self._stream is not None:
-            self._stream.close()
+            with contextlib.suppress(OSError):  # what could not be written was told when it was tried
+                self._stream.close()
 
     def __contains__(self, path: str) -> bool:
         return path in self._offsets
@@ -117,9 +120,13 @@ class Ledger:
         if self._stream is None:
             self.folder.write_json(SETTINGS, self.settings)
             self._stream = self.folder.write(LEDGER, b"").open("r+b")
-        self._offsets[entry.path] = self._stream.seek(0, os.SEEK_END)
-        self._stream.write(entry.line().encode())
-        self._stream.flush()
+        try:
+            offset = self._stream.seek(0, os.SEEK_END)
+            self._stream.write(entry.line().encode())
+            self._stream.flush()
+        except OSError as error:
+            raise write_error(self.folder.path / LEDGER, error) from error
+        self._offsets[entry.path] = offset
 
     def read(self, path: str) -> Entry:
         """What is kept of an image."""

@@ -163,7 +163,9 @@ def _append(descriptor: int, look: Look, now: datetime, *, new_line: bool) -> No
     }
     line = json.dumps(entry, ensure_ascii=True, allow_nan=False) + "\n"
     data = ("\n" if new_line else "") + line
+    size = os.fstat(descriptor).st_size
     if os.write(descriptor, data.encode()) < len(data):
+        os.ftruncate(descriptor, size)  # half a line would be in the way of the next one
         raise OSError(None, "the line was cut off; is the disk full?")
 
 

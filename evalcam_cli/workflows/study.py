@@ -88,13 +88,16 @@ class Study:
 
     @contextlib.contextmanager
     def _faults(self) -> Iterator[None]:
-        from sqlalchemy.exc import DatabaseError  # noqa: PLC0415 (comes with optuna)
+        from sqlalchemy.exc import DatabaseError, OperationalError  # noqa: PLC0415 (comes with optuna)
 
         place = shown(self.path.absolute())
         try:
             yield
         except _optuna().exceptions.StorageInternalError as error:
             cause = shown(error.__cause__ or error).splitlines()[0][:200]
+            raise MachineError(f"cannot use {place}: {cause};\nfinished trials are kept: `--resume` goes on") from error
+        except OperationalError as error:  # the disk is full, fails, or may not be written to
+            cause = shown(error.orig)[:200]
             raise MachineError(f"cannot use {place}: {cause};\nfinished trials are kept: `--resume` goes on") from error
         except DatabaseError as error:
             raise DataError(f"{place} is no study, or damaged ({shown(error.orig)[:200]})") from error

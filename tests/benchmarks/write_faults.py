@@ -265,48 +265,76 @@ SETTINGS = [
 ]  # fmt: skip
 
 
+def scenarios(base: Path, only: str = "") -> list[Scenario]:
+    """The commands with this in their name, and what they need, in a folder."""
+    makers = {
+        "train": _fresh_training, "train --resume": _resumed_training, "split --overwrite": _split_again,
+        "evaluate": _evaluation, "gradcam": _explanations,
+    }  # fmt: skip
+    return [make(base) for name, make in makers.items() if (only in name if only != "train" else name == only)]
+
+
+def _into(arguments: list[str], name: str, *more: str) -> Callable[[Path], list[str]]:
+    return lambda place: [*arguments, "--out", str(place / name), *more]
+
+
 @cache
-def scenarios(base: Path) -> tuple[Scenario, ...]:
-    """The commands, with what they need in a folder."""
-    data = draw_classes(base / "data", {"a": 12, "b": 8})
-    (base / "looked").mkdir()
-    for path in sorted((data / "a").iterdir())[:2]:
-        shutil.copy(path, base / "looked")
-    short, longer = (["train", str(data), *SETTINGS, "--epochs", number] for number in ("1", "3"))
+def _data(base: Path) -> Path:
+    return draw_classes(base / "data", {"a": 12, "b": 8})
+
+
+def _training(base: Path, epochs: int) -> list[str]:
+    return ["train", str(_data(base)), *SETTINGS, "--epochs", str(epochs)]
+
+
+def _fresh_training(base: Path) -> Scenario:
+    short = _training(base, 1)
+    return Scenario("train", "out", _into(short, "out"), _into(short, "out", "--resume"))
+
+
+def _resumed_training(base: Path) -> Scenario:
+    """With two generations of its state, and an epoch to go."""
+    resume = _into(_training(base, 3), "out", "--resume")
     (base / "half").mkdir()
-    _must([*short, "--out", str(base / "trained")], base / "first")
-    _must([*longer, "--out", str(base / "half" / "out")], base / "half-run", kill_at=PREVIOUS)
-    checkpoint = str(base / "trained" / "checkpoints" / "best.safetensors")
-    split = ["split", str(data), "--set", "split.ratios=0.5,0.25,0.25"]
+    _must(resume(base / "half"), base / "half-run", kill_at=base / "half" / "out" / PREVIOUS)
+    return Scenario("train --resume", "out", resume, resume, base / "half")
+
+
+def _split_again(base: Path) -> Scenario:
+    split = ["split", str(_data(base)), "--set", "split.ratios=0.5,0.25,0.25"]
     (base / "divided").mkdir()
     _must([*split, "--seed", "5", "--out", str(base / "divided" / "split.csv")], base / "divided-run")
-    evaluate = ["evaluate", "--ckpt", checkpoint, "--split", str(base / "trained" / "split.csv"), *SETTINGS]
-    gradcam = ["gradcam", str(base / "looked"), "--ckpt", checkpoint]
-
-    def into(arguments: list[str], name: str, *more: str) -> Callable[[Path], list[str]]:
-        return lambda place: [*arguments, "--out", str(place / name), *more]
-
-    return (
-        Scenario("train", "out", into(short, "out"), into(short, "out", "--resume")),
-        Scenario(
-            "train --resume", "out", into(longer, "out", "--resume"), into(longer, "out", "--resume"), base / "half"
-        ),
-        Scenario(
-            "split --overwrite", "split.csv", into(split, "split.csv", "--overwrite"),
-            into(split, "split.csv", "--overwrite"), base / "divided",
-        ),
-        Scenario("evaluate", "out", into(evaluate, "out"), into(evaluate, "out", "--overwrite")),
-        Scenario("gradcam", "out", into(gradcam, "out"), into(gradcam, "out", "--resume")),
-    )  # fmt: skip
+    again = _into(split, "split.csv", "--overwrite")
+    return Scenario("split --overwrite", "split.csv", again, again, base / "divided")
 
 
-def _must(arguments: list[str], place: Path, *, kill_at: str = "") -> None:
+@cache
+def _trained(base: Path) -> Path:
+    _must([*_training(base, 1), "--out", str(base / "trained")], base / "trained-run")
+    return base / "trained"
+
+
+def _evaluation(base: Path) -> Scenario:
+    run = _trained(base)
+    evaluate = ["evaluate", "--ckpt", str(run), "--split", str(run / "split.csv"), *SETTINGS]
+    return Scenario("evaluate", "out", _into(evaluate, "out"), _into(evaluate, "out", "--overwrite"))
+
+
+def _explanations(base: Path) -> Scenario:
+    (base / "looked").mkdir()
+    for path in sorted((_data(base) / "a").iterdir())[:2]:
+        shutil.copy(path, base / "looked")
+    gradcam = ["gradcam", str(base / "looked"), "--ckpt", str(_trained(base))]
+    return Scenario("gradcam", "out", _into(gradcam, "out"), _into(gradcam, "out", "--resume"))
+
+
+def _must(arguments: list[str], place: Path, *, kill_at: Path | None = None) -> None:
     """Run a command to its end, or kill it once a file is there."""
     process = server().Process(target=become_when_told, args=(arguments, place))
     place.with_name(f"{place.name}.go").touch()
     process.start()
     if kill_at:
-        awaited = Path(arguments[-1]) / kill_at
+        awaited = kill_at
         wait_until(lambda: not process.is_alive() or awaited.exists(), timeout=300, every=0.001)
         process.kill()
     process.join(300)
@@ -332,10 +360,9 @@ def examine_all(
     """Every point, or so many drawn at random, with every fault."""
     dice = random.Random(seed)
     chosen: list[tuple[Scenario, str, Point, dict[str, str]]] = []
-    for scenario in scenarios(place / "base"):
-        if only in scenario.name:
-            reference, points = undisturbed(scenario, place / "undisturbed")
-            chosen += [(scenario, fault, point, reference) for point in points for fault in wanted]
+    for scenario in scenarios(place / "base", only):
+        reference, points = undisturbed(scenario, place / "undisturbed")
+        chosen += [(scenario, fault, point, reference) for point in points for fault in wanted]
     for scenario, fault, point, reference in dice.sample(chosen, min(sample, len(chosen))) if sample else chosen:
         yield examine(scenario, fault, point, place / "struck", reference)
 

@@ -1,0 +1,81 @@
+"""A command that is killed while it writes, or that the system refuses to let write, loses nothing.
+
+A few of the points that `python -m tests.benchmarks.write_faults` strikes, all of them.
+"""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.write_faults import (
+    ERRORS,
+    KILL,
+    Outcome,
+    Point,
+    can_trace,
+    contents,
+    examine,
+    scenarios,
+    undisturbed,
+    writing_calls,
+)
+
+traces = pytest.mark.skipif(not can_trace(), reason="strace is not installed, or may not trace")
+
+
+def struck(place: Path, name: str, points: int, *, target: str = "") -> list[Outcome]:
+    """What came of faults at some of a command's calls, those on files of one name first."""
+    (place / "base").mkdir()
+    (scenario,) = scenarios(place / "base", name)
+    reference, calls = undisturbed(scenario, place / "undisturbed")
+    dice = random.Random(6)
+    aimed = [point for point in calls if point.target.startswith(target)] if target else calls
+    chosen = [(point, dice.choice((KILL, KILL, *ERRORS))) for point in dice.sample(aimed, points)]
+    return [examine(scenario, fault, point, place / "struck", reference) for point, fault in chosen]
+
+
+@traces
+def test_a_split_struck_while_it_is_written_over_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+    outcomes = struck(tmp_path, "split --overwrite", 6)
+
+    assert [one for one in outcomes if one.wrong or not one.hit] == []
+
+
+@traces
+def test_a_training_struck_while_a_state_takes_the_place_of_the_last_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    outcomes = struck(tmp_path, "train --resume", 3, target="last.safetensors")
+
+    assert [one for one in outcomes if one.wrong or not one.hit] == []
+
+
+def test_only_calls_that_change_what_is_below_the_folder_are_counted(tmp_path: Path) -> None:
+    trace = [
+        f'7 openat(AT_FDCWD</>, "{tmp_path}/a", O_RDONLY|O_CLOEXEC) = 3<{tmp_path}/a>',
+        f'7 openat(AT_FDCWD</>, "{tmp_path}/b", O_WRONLY|O_CREAT|O_EXCL, 0666) = 4<{tmp_path}/b>',
+        f'7 write(4<{tmp_path}/b>, ""..., 9) = 9',
+        '7 write(1</dev/null>, ""..., 9) = 9',
+        f'8 write(4<{tmp_path}/b>, ""..., 9) = 9',
+        f"7 close(3<{tmp_path}/a>) = 0",
+        f"7 close(4<{tmp_path}/b>) = 0",
+        f'7 rename("{tmp_path}/b", "{tmp_path}/c") = 0',
+    ]
+
+    assert list(writing_calls(trace, tmp_path)) == [
+        Point("openat", 2, "b"), Point("write", 1, "b"), Point("write", 1, "b"), Point("close", 2, "b"),
+        Point("rename", 1, "c"),
+    ]  # fmt: skip
+
+
+def test_contents_tell_what_a_file_says_and_not_when(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.csv").write_bytes(b"x\n1\n")
+    (tmp_path / "out" / "environment.json").write_bytes(b"{}")
+    before = contents(tmp_path, "out")
+    (tmp_path / "out" / "a.csv").write_bytes(b"x\n2\n")
+    (tmp_path / "out" / "environment.json").write_bytes(b'{"time": 1}')
+
+    after = contents(tmp_path, "out")
+
+    assert before["a.csv"] != after["a.csv"]
+    assert before["environment.json"] == after["environment.json"]
