@@ -119,7 +119,7 @@ class ModelConfig(_Section):
     """Free the last stage that is still frozen after every so many epochs, from the head down; 0 never does."""
     freeze_batch_norm: bool = False
     """Keep the statistics of batch norm as they are; its weights are trained. For small batches and given weights."""
-    last_stride: Literal[1, 2] = 2
+    last_stride: int = Field(default=2, ge=1, le=2)
     """Stride of the last stage; 1 doubles the side of the maps that Grad-CAM sees, at more computation."""
 
 

@@ -35,12 +35,12 @@ def load_config(
     for assignment in assignments:
         key, value = _assignment(assignment)
         _put(values, key, value, f"--set {shown(assignment)[:200]}")
-        document.lines.pop(tuple(key.split(".")), None)  # what is wrong now does not stand there
+        _forget_lines(document, key)
     for key, option in (options or {}).items():
         if option is not None:
             _refuse_half_characters(key, option)
             _put(values, key, option, f"option for {key}")
-            document.lines.pop(tuple(key.split(".")), None)
+            _forget_lines(document, key)
     return _validated(values, document, source)
 
 
@@ -54,6 +54,13 @@ def with_values(config: RunConfig, values: Mapping[str, object], source: str = "
     for key, value in values.items():
         _put(changed, key, value, source)
     return _validated(changed, Document(None), source)
+
+
+def _forget_lines(document: Document, key: str) -> None:
+    """A value given elsewhere replaces what the file says: what is wrong with it does not stand in a line there."""
+    path = tuple(key.split("."))
+    for other in [other for other in document.lines if other[: len(path)] == path]:
+        del document.lines[other]
 
 
 def _refuse_half_characters(key: str, option: object) -> None:
@@ -157,7 +164,8 @@ def _explained(error: ValidationError, document: Document, source: str) -> str:
     messages = []
     for path, those in list(problems.items())[:_MAX_PROBLEMS]:
         found = [_problem(shown(".".join(map(str, path)))[:200], problem) for problem in those]
-        line = document.lines.get(path) or (document.lines.get(path[:3]) if path[:2] == _SPACE else None)
+        above = (path[:length] for length in range(len(path), min(2, len(path)) - 1, -1))
+        line = next((document.lines[one] for one in above if one in document.lines), None)
         place = f"{source}, line {line}: " if line else ""
         # the branches of a union each complain: `must be 'auto', got x` or `must be a whole number, got x`
         first = (
@@ -180,7 +188,6 @@ def _known_path(location: tuple[str | int, ...]) -> tuple[str | int, ...]:
 
 
 _MAX_PROBLEMS = 5
-_SPACE = ("search", "space")
 
 _MESSAGES = {
     "int_type": "a whole number",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evalcam_cli.config import RunConfig, config_keys, resolved
+from evalcam_cli.config import RunConfig, config_keys, default_of, resolved
 from evalcam_cli.config_sources import load_config
 from evalcam_cli.errors import UsageError
 
@@ -124,3 +124,67 @@ def test_a_single_class_or_number_serves_as_a_list(tmp_path: Path) -> None:
 
 def test_every_key_is_documented() -> None:
     assert all(config_keys().values())
+
+
+_NO_KEY_TAKES = (".nan", ".inf", "-.inf", "1e400", "{a: 1}", "[[1]]", "[{a: [1]}]", "!!python/name:os.system 1")
+_NO_NUMBER = ("-1000000000", "1e300", "9" * 400, "1" + "0" * 399, "''", "' '", "fast", "0x10", "1_0", "1:30")
+
+
+@pytest.mark.parametrize("key", config_keys())
+def test_no_key_takes_what_makes_no_sense(tmp_path: Path, key: str) -> None:
+    default = default_of(key)
+    values = list(_NO_KEY_TAKES)
+    if isinstance(default, int | float):
+        values += _NO_NUMBER
+    if isinstance(default, bool):
+        values += ["0", "1", "yes", "'true'"]
+    elif isinstance(default, int | float):
+        values += ["true", "false"]
+
+    for value in values:
+        with pytest.raises(UsageError) as caught:
+            load_config(config_file(tmp_path, nested(key, value)))
+        assert "line 1" in str(caught.value)
+        assert key in str(caught.value) or "tags" in str(caught.value)
+        assert len(str(caught.value).encode()) < 4000
+
+
+def nested(key: str, value: str) -> str:
+    """`train: {lr: value}` for `train.lr`."""
+    *sections, name = key.split(".")
+    for section in reversed(sections):
+        name, value = section, f"{{{name}: {value}}}"
+    return f"{name}: {value}"
+
+
+@pytest.mark.parametrize("value", ["1000000000000", "9" * 400])
+def test_no_whole_number_is_without_a_limit(tmp_path: Path, value: str) -> None:
+    unlimited = []
+    for key in config_keys():
+        if type(default_of(key)) is int and key != "seed":
+            try:
+                load_config(config_file(tmp_path, nested(key, value)))
+            except UsageError:
+                continue
+            unlimited.append(key)
+
+    assert unlimited == []
+
+
+def test_a_value_that_comes_from_the_command_line_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_config(config_file(tmp_path, "train:\n  lr: 1e-3\n"), assignments=["train.lr=-1"])
+
+    assert "train.lr must be greater than 0, got -1" in str(caught.value)
+    assert "line" not in str(caught.value)
+
+
+def test_a_name_that_is_not_utf8_is_refused_as_such() -> None:
+    with pytest.raises(UsageError, match=r"model.weights: caf\\udce9.pt is not UTF-8"):
+        load_config(options={"model.weights": "caf\udce9.pt"})
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "~", "---\n"])
+def test_a_config_that_says_nothing_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="found nothing; leave -c away for the defaults"):
+        load_config(config_file(tmp_path, text))

@@ -1,6 +1,7 @@
 """YAML as plain data."""
 
 import math
+from pathlib import Path
 
 import pytest
 import yaml
@@ -54,7 +55,13 @@ def test_infinity_and_not_a_number_are_floats() -> None:
         ("a: {<<: {b: 1}}", "merge keys"),
         ("---\na: 1\n---\nb: 2", "line 3: a second document"),
         ("a: [1, 2", "line 1: not valid YAML"),
-        ("a: \x01", "not valid YAML"),
+        ("a: \x01", r"line 1: the character U\+0001 is not allowed"),
+        ("a: 1\nb: \ufffe", r"line 2: the character U\+FFFE"),
+        ('a: "\\ud800"', "line 1: half a character"),
+        ('"\\ud800": 1', "line 1: half a character"),
+        ('a: "\\UFFFFFFFF"', "line 1 or below: .* too large"),
+        ("%YAML 1." + "9" * 5000 + "\n---\na: 1", "too large"),
+        ("[" + "1," * 10_001 + "]", "line 1: more than 10,000 values"),
         ("[" * 900, "nested"),
         ("a: " + "9" * 5000, "more than 400 digits"),
         ("? [a]\n: 3", "a key must be a plain word"),
@@ -105,3 +112,25 @@ def test_any_text_is_read_or_refused_in_a_few_lines(text: str) -> None:
     refusal = str(outcome(text)) if isinstance(outcome(text), UsageError) else ""
     assert len(refusal) < 1000
     assert refusal.count("\n") < 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '!!python/object/apply:os.system ["touch {canary}"]',
+        "!!python/object/new:os.system [touch {canary}]",
+        '!<tag:yaml.org,2002:python/object/apply:os.system> ["touch {canary}"]',
+        '%TAG !p! tag:yaml.org,2002:python/\n---\n!p!object/apply:os.system ["touch {canary}"]',
+        'a: {{? !!python/object/apply:os.system ["touch {canary}"] : 1}}',
+    ],
+)
+def test_what_makes_another_reader_run_code_is_refused_unread(tmp_path: Path, text: str) -> None:
+    canary = tmp_path / "canary"
+    text = text.format(canary=canary)
+
+    with pytest.raises(UsageError, match=r"tags|plain word"):
+        parse_yaml(text, "c.yaml")
+    assert not canary.exists()
+
+    yaml.unsafe_load(text)  # the control: it does run
+    assert canary.exists()
