@@ -20,6 +20,7 @@ from tests.workflows.training_process import (
     become_evalcam,
     differences,
     family,
+    make_careless,
     server,
     temporaries,
     wait_until,
@@ -60,8 +61,10 @@ class _Moments:
                 time.sleep(0.05 if len(blow.signals) == 1 else ONE_BLOW_SECONDS + 0.1)  # or two would be one
 
 
-def _train(arguments: list[str], out: Path, blow: Blow | None) -> None:
+def _train(arguments: list[str], out: Path, blow: Blow | None, careless: bool) -> None:
     """The life of one process."""
+    if careless:
+        make_careless()
     from evalcam_cli.cli.terminal import Screen
 
     moments, fsync, mine = _Moments(blow), os.fsync, os.getpid()
@@ -88,6 +91,8 @@ class Training:
     data: Path
     out: Path
     settings: tuple[str, ...]
+    careless: bool = False
+    """Whether its processes save as most programs do (`make_careless`)."""
     sessions: list[int] = field(default_factory=list)
 
     @property
@@ -98,7 +103,7 @@ class Training:
     def start(self, blow: Blow | None = None) -> BaseProcess:
         """Start a process; from the second one on it continues the run."""
         arguments = [str(self.data), "--out", str(self.out), *self.options]
-        process = server().Process(target=_train, args=(arguments, self.out, blow))
+        process = server().Process(target=_train, args=(arguments, self.out, blow, self.careless))
         process.start()
         assert process.pid is not None
         self.sessions.append(process.pid)

@@ -56,7 +56,16 @@ def test_kill_9_at_random_moments_costs_no_bit_and_no_file(begin: Begin, setting
     assert_ends_alike(training, reference)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_training_that_keeps_its_weights_alone_comes_to_other_bits(begin: Begin, reference: Reference) -> None:
+    training = begin("data.workers=0")
+    training.careless = True
+
+    training.run(Blow((signal.SIGKILL,), "epoch 2/3", 3))
+
+    assert training.finish() != reference.sha256
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_lets_the_step_end_and_keeps_the_middle_of_the_epoch(
     begin: Begin, reference: Reference, number: signal.Signals, code: int
 ) -> None:

@@ -119,6 +119,38 @@ class PreloadedProcess(TrainingProcess):
         self.end()
 
 
+@dataclass
+class CarelessProcess(PreloadedProcess):
+    """One that saves as most programs do: straight to the final path, and without all that the next step depends on."""
+
+    def __post_init__(self) -> None:
+        arguments = ["train", str(self.data), "--out", str(self.out), *self.options]
+        self.forked = server().Process(target=become_careless, args=(arguments, self.out))
+        self.forked.start()
+
+
+def become_careless(arguments: list[str], out: Path) -> NoReturn:
+    make_careless()
+    become_evalcam(arguments, out)
+
+
+def make_careless() -> None:
+    """Let this process write its checkpoints in place, and resume with the weights alone.
+
+    The state of torch's generator alone would make no difference: what is drawn is keyed by seed, epoch and image.
+    """
+    from evalcam_cli.models import checkpoint
+    from evalcam_cli.workflows import training_run
+
+    def write_in_place(path: Path, parts: Iterator[bytes], *, previous: Path | None = None) -> None:
+        with path.open("wb") as stream:
+            for part in parts:
+                stream.write(part)
+
+    checkpoint.write_parts = write_in_place  # type: ignore[assignment]
+    training_run.restore_training = lambda trainer, tensors, document: None
+
+
 def server() -> ForkServerContext:
     """A process that has imported what training needs, and forks."""
     context = multiprocessing.get_context("forkserver")
