@@ -31,7 +31,13 @@ Own = TypeVar("Own")
 Result = TypeVar("Result")
 
 _TIMEOUT = timedelta(days=1)  # the first process may read a hundred thousand images while the others wait
-_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo/transport", "NCCL")
+_LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "gloo/transport",
+    "remote process exited",
+)
 """In torch's words for another process that is no longer there."""
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
 """Whether the others wait until this process has done a job."""
@@ -67,6 +73,8 @@ def joined() -> Iterator[World]:
     try:
         yield here
     except RuntimeError as error:
+        if isinstance(error, dist.DistBackendError) and not any(words in str(error) for words in _LOST):
+            raise _cannot_join(error, here) from error  # NCCL connects when it is first used
         if not any(words in str(error) for words in _LOST):
             _mark(error, everywhere=False)
             raise
@@ -133,6 +141,13 @@ def told_by_first(error: BaseException) -> bool | None:
     """Whether all processes raise an exception, so that only the first one need say it; None before they had joined."""
     told = vars(error).get("_everywhere")
     return told if isinstance(told, bool) else None
+
+
+def told_by_all(error: Exception) -> Exception:
+    """An exception that all processes are about to raise, equally worded: the first one says it."""
+    if world().size > 1:
+        _mark(error, everywhere=True)
+    return error
 
 
 def _mark(error: BaseException, *, everywhere: bool) -> None:

@@ -1,9 +1,9 @@
 """What `evalcam tune` varies: the keys of `search.space` with their kinds of values, checked before anything runs."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from evalcam_cli.config import Range, RunConfig, config_keys, default_of
 from evalcam_cli.config_sources import nearest_key, with_values
@@ -93,9 +93,10 @@ def _dimension(key: str, span: Range) -> Dimension:
     for name, reason in _NOT_SEARCHED.items():
         if key == name or key.startswith(f"{name}."):
             raise UsageError(f"search.space: {key} cannot be searched: {reason}")
+    default = default_of(key)
     if span.choices is not None:
-        return Dimension(key, "choice", choices=span.choices)
-    default, low, high = default_of(key), span.low or 0, span.high or 0
+        return Dimension(key, "choice", choices=_choices(key, span.choices, default))
+    low, high = span.low or 0, span.high or 0
     if isinstance(default, bool) or not isinstance(default, int | float):
         raise UsageError(f"search.space: {key} has no low and high; give a list of choices")
     if isinstance(default, float):
@@ -103,6 +104,16 @@ def _dimension(key: str, span: Range) -> Dimension:
     if any(isinstance(value, float) for value in (low, high, span.step)):
         raise UsageError(f"search.space: {key} takes whole numbers; low, high and step must be such")
     return Dimension(key, "integer", low, int(_last(low, high, span.step)), span.log, span.step)
+
+
+def _choices(key: str, given: Sequence[Any], default: object) -> tuple[Any, ...]:
+    """The choices as the config takes them: 0 is 0.0 where fractions are meant, or the default is not among them."""
+    if isinstance(default, float):
+        given = [float(value) if type(value) is int else value for value in given]
+    fractions = [value for value in given if type(value) is float]
+    if len(set(fractions)) < len(fractions):
+        raise UsageError(f"search.space: two choices of {key} are the same number")
+    return tuple(given)
 
 
 def _last(low: float, high: float, step: float | None) -> float:

@@ -1,7 +1,9 @@
 """Which of the processes that torchrun started this one is."""
 
+import contextlib
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from evalcam_cli.errors import UsageError
 
@@ -41,3 +43,27 @@ def world() -> World:
             f"cannot join the processes of torchrun: {said}; start with torchrun, or unset these variables"
         )
     return World(*map(int, values))
+
+
+def is_of_this_launch(file: Path) -> bool:
+    """Whether a file was last changed after the torchrun that started this process had begun.
+
+    So what an attempt before a restart left is told from what was there before the command. Where the system does not
+    say when a process began, any file that is there counts.
+    """
+    try:
+        changed = file.stat().st_mtime
+    except OSError:
+        return False
+    begun = _beginning_of(os.getppid())
+    return begun is None or changed >= begun
+
+
+def _beginning_of(process: int) -> float | None:
+    """When a process began, in seconds since 1970, to a second; None where `/proc` does not say."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        rows = (line.split() for line in Path("/proc/stat").read_text(encoding="ascii").splitlines())
+        boot = next(int(row[1]) for row in rows if row and row[0] == "btime")
+        return boot + int(fields[19]) / os.sysconf("SC_CLK_TCK") - 1  # proc(5), fields 22 and btime, which is rounded
+    return None

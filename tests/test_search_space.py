@@ -98,3 +98,15 @@ def test_a_config_with_no_other_values_is_the_same_config() -> None:
 def test_a_value_that_the_config_does_not_take_is_refused() -> None:
     with pytest.raises(UsageError, match=r"train\.lr must be"):
         with_values(RunConfig(), {"train.lr": -1.0})
+
+
+def test_whole_numbers_among_the_choices_of_a_fraction_are_fractions() -> None:
+    (mixup,) = search_space(load_config(assignments=["search.space={train.mixup: [0, 0.2]}"]))
+
+    assert mixup.holds(0.0)  # the default, so that the first trial is the config as it stands
+    assert [type(choice) for choice in mixup.choices] == [float, float]
+
+
+def test_two_choices_that_are_the_same_number_are_refused() -> None:
+    with pytest.raises(UsageError, match="the same number"):
+        search_space(load_config(assignments=["search.space={train.mixup: [0, 0.0]}"]))

@@ -87,12 +87,21 @@ def _known_fault(error: Exception) -> EvalcamError | None:
         )
     if isinstance(error, OSError) and error.errno in _USER_FAULTS:
         return UsageError(f"{error.strerror}: {shown(error.filename or '')[:300]}")
+    return _fault_of_torch(error, text)
+
+
+def _fault_of_torch(error: Exception, text: str) -> EvalcamError | None:
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return MachineError(
+            f"torch.compile failed: {shown(text.strip().splitlines()[0])[:200]};\n"
+            "it needs a C++ compiler (on a GPU: Triton); leave out train.compile"
+        )
     if isinstance(error, ImportError | RuntimeError) and ("torchvision::" in text or "DLL load failed" in text):
         return MachineError(
             "torch and torchvision do not fit together; install a matching pair:\n"
             "pip install --upgrade --force-reinstall torch torchvision"
         )
-    if isinstance(error, RuntimeError) and "DataLoader worker" in text:
+    if isinstance(error, RuntimeError) and "DataLoader worker (pid" in text:
         return MachineError(
             "a process that reads images was killed, most likely for want of memory;\n"
             "use --set data.workers=0, or a smaller --batch-size"
@@ -103,7 +112,7 @@ def _known_fault(error: Exception) -> EvalcamError | None:
 def _make_harmless(error: Exception) -> None:
     """Let Typer's own messages quote the command line as text: a shell's `*` may have put any file name there."""
     if hasattr(error, "show") and isinstance(getattr(error, "message", None), str):
-        error.message = shown(error.message)
+        vars(error)["message"] = shown(vars(error)["message"])
 
 
 def _stop(error: BaseException, message: str, code: int) -> NoReturn:

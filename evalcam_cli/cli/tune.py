@@ -53,9 +53,11 @@ def tune(
         raise UsageError("--join takes the --out of a running search, and neither --resume, --overwrite nor --jobs")
     from evalcam_cli.workflows.tune import TuneRequest, tune  # noqa: PLC0415
 
+    # a split knows where its images are: one that is named, and that of a search which has begun
+    divided = split is not None or ((join or resume) and out is not None and (out / "split.csv").exists())
     request = TuneRequest(
         out=options.default_out("tune", out),
-        data=options.data_path(data, settings) if split is None or data is not None else None,
+        data=data if divided else options.data_path(data, settings),
         split_file=split,
         trials=trials,
         jobs=jobs,

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from evalcam_cli.data.augmentation import Augmentation, keyed_generator
 from evalcam_cli.data.cache import ImageCache
-from evalcam_cli.data.images import load_image
+from evalcam_cli.data.images import UnreadableImage, load_image
 from evalcam_cli.data.machine import room_for_batches
 from evalcam_cli.data.order import Draw, TrainingOrder
 from evalcam_cli.data.preprocessing import Preprocessing
@@ -57,10 +57,11 @@ class Paths(Sequence[str]):
         return text.tobytes().decode("utf-8", "surrogateescape")
 
 
-class ImageDataset(Dataset[tuple[Tensor, int]]):
+class ImageDataset(Dataset[tuple[Tensor, int] | UnreadableImage]):
     """Decodes, preprocesses and, in training, augments; items are ((3, S, S) uint8, index).
 
-    With a cache each image is decoded and preprocessed once; what comes out is the same, bit for bit.
+    A worker process returns an `UnreadableImage`, since torch cannot carry it over as raised; a loader raises it. With
+    a cache each image is decoded and preprocessed once; what comes out is the same, bit for bit.
     """
 
     def __init__(
@@ -80,8 +81,15 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, draw: Draw | int) -> tuple[Tensor, int]:
-        draw = draw if isinstance(draw, Draw) else Draw(draw)
+    def __getitem__(self, draw: Draw | int) -> tuple[Tensor, int] | UnreadableImage:
+        try:
+            return self._item(draw if isinstance(draw, Draw) else Draw(draw))
+        except UnreadableImage as error:
+            if get_worker_info() is None:
+                raise
+            return error
+
+    def _item(self, draw: Draw) -> tuple[Tensor, int]:
         pixels = torch.from_numpy(self._preprocessed(draw.index)).permute(2, 0, 1)
         if self.augmentation is not None:
             pixels = self.augmentation(pixels, keyed_generator(self.seed, draw.epoch, draw.index, draw.repeat))
@@ -101,13 +109,28 @@ class ImageDataset(Dataset[tuple[Tensor, int]]):
         return pixels
 
 
+class ImageLoader(DataLoader[Any]):
+    """Batches of ((B, 3, S, S) uint8, (B,) indices)."""
+
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            if isinstance(batch, UnreadableImage):
+                raise batch
+            yield batch
+
+
+def _collated(items: list[tuple[Tensor, int] | UnreadableImage]) -> Any:
+    fault = next((item for item in items if isinstance(item, UnreadableImage)), None)
+    return default_collate(items) if fault is None else fault
+
+
 def make_loader(
     dataset: ImageDataset, batches: TrainingOrder | int, *, workers: int, device: torch.device
-) -> DataLoader[tuple[Tensor, int]]:
+) -> "ImageLoader":
     """Batches of ((B, 3, S, S) uint8, (B,) indices); an integer means that many images at a time, in order.
 
-    There are fewer workers where there is no memory to hand their batches over, and none where they would have nothing
-    to do or could not use the cache.
+    Iterating raises `UnreadableImage` for a file that cannot be read any more. There are fewer workers where there is
+    no memory to hand their batches over, and none where they would have nothing to do or could not use the cache.
     """
     in_order = isinstance(batches, int)
     order: dict[str, Any] = {"batch_size": batches} if in_order else {"batch_sampler": batches}
@@ -115,13 +138,14 @@ def make_loader(
     if workers:
         atexit.unregister(_end_workers)  # once is enough
         atexit.register(_end_workers)
-    return DataLoader(
+    return ImageLoader(
         dataset,
         num_workers=workers,
         prefetch_factor=_PREFETCH if workers else None,
         pin_memory=device.type == "cuda",
         persistent_workers=workers > 0 and not in_order,
         worker_init_fn=_begin_work,
+        collate_fn=_collated,
         generator=torch.Generator().manual_seed(0),  # else starting workers would draw from the global generator
         **order,
     )

@@ -1,5 +1,6 @@
 """What this machine lends to the process: cores and memory, within the limits of its container."""
 
+import contextlib
 import math
 import os
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from evalcam_cli.world import world
 
+_JOBS_VARIABLE = "EVALCAM_JOBS"  # inherited by the processes that share the machine
 _UNKNOWN_MEMORY = 2 << 30  # bytes taken for free where the system is not asked
 
 
@@ -34,9 +36,23 @@ def available_memory(root: Path = Path("/")) -> int:
 
 
 def processes_here() -> int:
-    """Processes of this run on this machine, as torchrun says: they share its cores and its memory."""
-    said = os.environ.get("LOCAL_WORLD_SIZE", "")
-    return max(1, int(said)) if world().size > 1 and said.isdecimal() else 1
+    """Processes of this run on this machine, as torchrun or `--jobs` says: they share its cores and its memory."""
+    said = os.environ.get("LOCAL_WORLD_SIZE" if world().size > 1 else _JOBS_VARIABLE, "")
+    return max(1, int(said)) if said.isdecimal() else 1
+
+
+@contextlib.contextmanager
+def shared_machine(jobs: int) -> Iterator[None]:
+    """Let this process and those that it starts in the block know that so many work at a time."""
+    before = os.environ.get(_JOBS_VARIABLE)
+    os.environ[_JOBS_VARIABLE] = str(jobs)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_JOBS_VARIABLE]
+        else:
+            os.environ[_JOBS_VARIABLE] = before
 
 
 def room_for_batches() -> int:

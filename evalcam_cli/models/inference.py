@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evalcam_cli.data.dataset import ImageDataset, make_loader, normalise
+from evalcam_cli.data.images import UnreadableImage
 from evalcam_cli.data.order import Draw
 from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.distributed import count_processes, on_each, share
@@ -99,7 +100,7 @@ class _Part(ImageDataset):
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, draw: Draw | int) -> tuple[Tensor, int]:
+    def __getitem__(self, draw: Draw | int) -> tuple[Tensor, int] | UnreadableImage:
         return self._whole[int(self._places[draw.index if isinstance(draw, Draw) else draw])]
 
 

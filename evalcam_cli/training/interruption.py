@@ -33,7 +33,7 @@ class Interruption:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         replace_handlers(self._before)
-        if self.signal and kind is None:
+        if self.signal and (kind is None or issubclass(kind, Exception)):
             self.deliver()
 
     def _arrived(self, number: int, frame: FrameType | None) -> None:

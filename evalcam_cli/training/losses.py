@@ -26,7 +26,8 @@ def image_losses(logits: Tensor, targets: Tensor, config: TrainConfig, class_wei
         return losses
     # from float32, because 1 - p of a nearly certain image has no digits left in half precision
     log_p = functional.log_softmax(logits.float(), dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)
-    return losses * (-torch.expm1(log_p)).pow(config.focal_gamma)
+    # and above 0, where a power below 1 has no finite slope
+    return losses * (-torch.expm1(log_p)).clamp_min(torch.finfo(torch.float32).tiny).pow(config.focal_gamma)
 
 
 def total_weight(targets: Tensor, class_weights: Tensor | None) -> float:

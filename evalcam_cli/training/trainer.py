@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from evalcam_cli.config import RunConfig
 from evalcam_cli.data.dataset import ImageDataset, make_loader, normalise
 from evalcam_cli.data.order import TrainingOrder
-from evalcam_cli.distributed import from_first, sum_of
+from evalcam_cli.distributed import from_first, on_each, sum_of, told_by_all
 from evalcam_cli.errors import DivergedError, MemoryTooSmallError, UsageError
 from evalcam_cli.models.architectures import frozen_modules, still_frozen
 from evalcam_cli.progress import Progress, silent
@@ -54,6 +54,8 @@ class Trainer:
                 f"train.batch_size times accumulate is {self.order.step_size}: "
                 f"{self.world.size} processes need at least {2 * self.world.size}"
             )
+        if self.world.size > 1 and len(targets) < 2 * self.world.size:
+            raise UsageError(f"{len(targets)} training images are too few for {self.world.size} processes; start fewer")
         self.loader: DataLoader[tuple[Tensor, int]] = make_loader(dataset, self.order, workers=workers, device=device)
         if self.world.size > 1 and not config.model.freeze_batch_norm:
             _synchronise_batch_norm(model, device)
@@ -99,12 +101,14 @@ class Trainer:
             rate = learning_rate(state.epoch * self.order.steps + state.step, self.order.steps, self.config)
             loss = self.step(images, own, whole, rate, key=(self.seed, state.epoch, state.step))
             if not math.isfinite(loss):
-                names = listed(self.dataset.paths[int(index)] for index in own)
-                raise DivergedError(
+                paths = on_each(lambda: [self.dataset.paths[int(index)] for index in own])  # noqa: B023 (called at once)
+                names = listed(path for of_process in paths for path in of_process)
+                fault = DivergedError(
                     f"the loss became {loss} in epoch {state.epoch + 1}, step {state.step + 1}, rate {rate:.2g} "
                     f"({names});\n"
                     "lower train.lr or set train.clip_grad_norm to 1; the last good checkpoint is kept"
                 )
+                raise told_by_all(fault)
             state = replace(
                 state,
                 step=state.step + 1,
@@ -136,7 +140,8 @@ class Trainer:
         while True:
             buffers = [buffer.clone() for buffer in self.model.buffers()]
             try:
-                loss = self._add_gradients(images, self.targets[own], weight, (*key, self.world.rank))
+                passes = self._passes(len(whole))
+                loss = self._add_gradients(images, self.targets[own], weight, passes, (*key, self.world.rank))
                 break
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
@@ -151,7 +156,19 @@ class Trainer:
             self._move()
         return loss
 
-    def _add_gradients(self, images: Tensor, targets: Tensor, weight: float, key: tuple[int, ...]) -> float:
+    def _passes(self, count: int) -> int:
+        """Forward passes for a step of so many images: equally many in all processes, and none of them empty.
+
+        Where a last step has joined the one before it, a pass may have an image more, rather than the last pass one
+        image alone, from which batch norm cannot learn.
+        """
+        most = max(1, self.at_once // self.world.size)
+        share = -(-count // self.world.size)
+        return max(1, min(-(-(share - (most > 1)) // most), count // self.world.size))
+
+    def _add_gradients(
+        self, images: Tensor, targets: Tensor, weight: float, passes: int, key: tuple[int, ...]
+    ) -> float:
         """The gradient of the step's mean loss, in `.grad`; and this process's part of that loss."""
         self.optimizer.zero_grad(set_to_none=True)
         inputs = normalise(images, self.dataset.preprocessing, self.device)
@@ -162,7 +179,6 @@ class Trainer:
         partners, share = targets, 1.0
         if mixture is not None:
             inputs, partners, share = mixture.images, targets[mixture.partners], mixture.share
-        passes = -(-len(images) * self.world.size // self.at_once)
         parts = list(zip(*(one.tensor_split(passes) for one in (inputs, targets, partners)), strict=True))
         total, network = torch.zeros((), device=self.device), self._prepared_network()
         for number, part in enumerate(parts):
@@ -275,6 +291,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def _has_bf16() -> bool:
+    there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return bool(there and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """The reduced type of the arithmetic, or None for full precision.
 
@@ -283,7 +304,7 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """
     if precision == "fp16" and device.type == "cpu":
         raise UsageError("train.precision fp16 needs CUDA; on the CPU use fp32 or bf16")
-    if precision == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if precision == "bf16" and device.type == "cpu" and not _has_bf16():
         log.warning("this CPU has no bf16 arithmetic: train.precision bf16 is slower here than fp32")
     if precision == "auto":
         precision = "fp16" if device.type == "cuda" else "fp32"

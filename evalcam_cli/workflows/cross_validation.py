@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from evalcam_cli.config import RunConfig, resolved
-from evalcam_cli.data.machine import usable_cores
+from evalcam_cli.data.machine import shared_machine, usable_cores
 from evalcam_cli.data.split_file import fingerprint, read_split, split_bytes
 from evalcam_cli.errors import DataError, EvalcamError, MachineError, UsageError
 from evalcam_cli.files import OutputFolder, output_folder, yaml_text
@@ -80,7 +80,7 @@ def _division(config: RunConfig, request: TrainRequest, folder: OutputFolder, pr
     """The split of all rounds, kept in the outer folder, which a resumed training takes up again."""
     kept = folder.path / "split.csv"
     if request.resume and kept.exists():
-        _refuse_other(config, request, folder)
+        _refuse_other(config, request, folder, progress)
         return prepare(config, replace(request, split_file=kept), progress)
     prepared = prepare(config, request, progress)
     if prepared.split.folds is None:
@@ -92,7 +92,7 @@ def _division(config: RunConfig, request: TrainRequest, folder: OutputFolder, pr
     return prepared
 
 
-def _refuse_other(config: RunConfig, request: TrainRequest, folder: OutputFolder) -> None:
+def _refuse_other(config: RunConfig, request: TrainRequest, folder: OutputFolder, progress: Progress) -> None:
     """Refuse to continue with another config or split, before any round is begun with it."""
     place = shown(folder.path.absolute())
     try:
@@ -107,8 +107,8 @@ def _refuse_other(config: RunConfig, request: TrainRequest, folder: OutputFolder
             "restore it, or start anew with another --out"
         )
     if request.split_file is not None:
-        asked, _ = read_split(request.split_file, root=request.data)
-        if fingerprint(asked.samples) != fingerprint(kept.samples):
+        asked = prepare(config, request, progress)  # with its hashes, and without what is left out, as it was then
+        if fingerprint(asked.split.samples) != fingerprint(kept.samples):
             raise DataError(
                 f"--resume with another split than {place} was begun with;\n"
                 "use the same, or another --out for a new run"
@@ -159,7 +159,8 @@ def _at_once(
             inputs=tuple(request.inputs),
         )
 
-    finished |= _trained(begun, job, _Rounds(progress, len(begun), config.train.epochs), jobs)
+    with shared_machine(jobs):
+        finished |= _trained(begun, job, _Rounds(progress, len(begun), config.train.epochs), jobs)
     return [finished[number] for number in sorted(finished)]
 
 

@@ -24,7 +24,7 @@ from evalcam_cli.explain.methods import METHODS, Settings
 from evalcam_cli.explain.requests import parse_class
 from evalcam_cli.explain.sanity import Verdict
 from evalcam_cli.explain.targets import Target
-from evalcam_cli.files import output_folder, refuse_inside
+from evalcam_cli.files import LOCK_NAME, output_folder, refuse_inside
 from evalcam_cli.models.checkpoint import Checkpoint
 from evalcam_cli.models.device import choose_device, use_full_precision
 from evalcam_cli.models.folded import folded
@@ -55,6 +55,7 @@ from evalcam_cli.workflows.map_files import Writing, read_map
 from evalcam_cli.workflows.sanity_checks import check_methods, spread, write_verdicts
 from evalcam_cli.workflows.scoring import write_scores
 from evalcam_cli.workflows.shared_maps import OwnCode
+from evalcam_cli.world import is_of_this_launch
 
 log = logging.getLogger("evalcam")
 
@@ -122,8 +123,8 @@ def explain(config: RunConfig, request: GradCamRequest, progress: Progress = sil
         EvalcamError: As the exit codes say; maps finished before are kept.
     """
     with joined() as here:
-        again = here.restarts > 0 and not request.overwrite
-        request = replace(request, resume=request.resume or again)
+        if here.restarts and is_of_this_launch(request.out / LOCK_NAME):  # begun, by the attempt before this one
+            request = replace(request, resume=True, overwrite=False)
         return on_first(lambda: _explain(config, request, progress))
 
 
@@ -171,7 +172,7 @@ def _explain(config: RunConfig, request: GradCamRequest, progress: Progress) -> 
             if len(ledger):
                 result = _conclude(config, request, loaded, job, chosen, progress, verdicts)
             settle_unreadable(job.unreadable, len(chosen), config, request.out)
-        (folder.path / LEDGER).unlink(missing_ok=True)  # kept above: once mended, an image is explained by --resume
+        folder.remove(LEDGER)  # kept above: once mended, an image is explained by --resume
         return result
 
 

@@ -1,6 +1,7 @@
 """Where to set the learning rate: a range test on the training images, no validation or test image used."""
 
 import logging
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def lr_find(config: RunConfig, request: RangeTestRequest, progress: Progress = s
     Raises:
         EvalcamError: As the exit codes say.
     """
-    if not 0 < request.low < request.high:
+    if not 0 < request.low < request.high < math.inf:
         raise UsageError(f"--min ({request.low:g}) must be above 0 and below --max ({request.high:g})")
     if world().size > 1:
         raise UsageError("a range test does not run under torchrun; one process is enough for it")

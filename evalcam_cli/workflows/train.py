@@ -10,7 +10,7 @@ from evalcam_cli.config import RunConfig, resolved
 from evalcam_cli.data.split_file import fingerprint
 from evalcam_cli.distributed import in_each, joined, on_first
 from evalcam_cli.errors import DataError, UsageError
-from evalcam_cli.files import OutputFolder, output_folder
+from evalcam_cli.files import LOCK_NAME, OutputFolder, output_folder
 from evalcam_cli.models.checkpoint import Stored
 from evalcam_cli.models.device import choose_device
 from evalcam_cli.progress import Progress, silent
@@ -27,6 +27,7 @@ from evalcam_cli.workflows.training_run import (
     stored_state,
     train_prepared,
 )
+from evalcam_cli.world import is_of_this_launch
 
 log = logging.getLogger("evalcam")
 
@@ -67,14 +68,15 @@ def train(config: RunConfig, request: TrainRequest, progress: Progress = silent)
     """Train one model into the run folder `request.out`.
 
     Of several processes the first one reads and checks the images and writes the folder. Once torchrun has started all
-    of them anew, the run is resumed.
+    of them anew, the run that they had begun is resumed.
 
     Raises:
         EvalcamError: As the exit codes say; what was finished before is kept.
     """
     with joined() as here, contextlib.ExitStack() as stack:
         in_each(lambda: choose_device(config.device))
-        request = replace(request, resume=request.resume or here.restarts > 0)
+        if here.restarts and is_of_this_launch(request.out / LOCK_NAME):  # begun, by the attempt before this one
+            request = replace(request, resume=True, overwrite=False)
         folder: OutputFolder | None = None
 
         def begin() -> _Beginning:
@@ -188,27 +190,31 @@ _FREE_KEYS = (
 _STEP_KEYS = ("train.batch_size", "train.accumulate")
 
 
-def require_same_config(config: RunConfig, before: object, folder: Path) -> None:
+def require_same_config(
+    config: RunConfig, before: object, folder: Path, *, free: tuple[str, ...] = (), steps: bool = True
+) -> None:
     """Refuse to go on with a run that was begun with a config that gives other weights.
 
     Args:
         config: Of now.
         before: The resolved config that the run in the folder was begun with.
         folder: For the message.
+        free: Beginnings of further keys that may differ.
+        steps: A step may be divided into other batches.
 
     Raises:
         UsageError: Naming the keys that differ.
     """
     now = _flat(resolved(config))
     then = _flat(resolved(RunConfig())) | _flat(before)  # a run of an earlier version knows fewer keys
-    free = _FREE_KEYS + (_STEP_KEYS if _step_size(now) == _step_size(then) else ())
+    free += _FREE_KEYS + (_STEP_KEYS if steps and _step_size(now) == _step_size(then) else ())
     keys = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
     changed = [key for key in keys if not key.startswith(free)]
     if changed:
         pairs = [f"{key}: {then.get(key)} then, {now.get(key)} now" for key in changed]
         raise UsageError(
-            f"--resume with another config than {shown(folder.absolute())} was begun with\n"
-            f"({listed(pairs)});\nuse the same config, or another --out for a new run"
+            f"{shown(folder.absolute())} was begun with another config\n"
+            f"({listed(pairs)});\nuse the same (it is in config.yaml there), or another --out"
         )
 
 

@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evalcam_cli.config import RunConfig, resolved
-from evalcam_cli.data.split_file import fingerprint, read_split, split_bytes
+from evalcam_cli.data.split_file import fingerprint, split_bytes
 from evalcam_cli.errors import DataError, MachineError, UsageError
 from evalcam_cli.files import LOCK_NAME, OutputFolder, output_folder, yaml_text
 from evalcam_cli.models.device import choose_device
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.search_space import Dimension, search_space
-from evalcam_cli.text import counted, listed, shown
+from evalcam_cli.text import counted, shown
 from evalcam_cli.workflows.presence import present
 from evalcam_cli.workflows.search_files import FILES, TuneResult, write_end, write_state
 from evalcam_cli.workflows.search_helpers import helpers
 from evalcam_cli.workflows.split import PreparedSplit, make_split
 from evalcam_cli.workflows.study import Study, Trial, Wait, require_optuna
+from evalcam_cli.workflows.train import require_same_config
 from evalcam_cli.workflows.training_part import load_training_part
 from evalcam_cli.workflows.trials import drop_weights, run_trial
 from evalcam_cli.world import world
@@ -70,14 +71,16 @@ def tune(config: RunConfig, request: TuneRequest, progress: Progress = silent) -
     choose_device(config.device)
     if request.join:
         study = _joined(config, space, request)
-        return _work(study, _stored_split(config, request, progress), request, progress)
+        prepared = _stored_split(config, request, progress)
+        _require_same_split(study, prepared, request, progress)
+        return _work(study, prepared, request, progress)
     with _own_folder(request) as folder:
         begun = Study(request.out / STUDY, space, config) if request.resume and (request.out / STUDY).exists() else None
         if begun is not None and "config" in begun.facts:
             study, prepared = begun, _resumed(begun, request, progress)
         else:
             study, prepared = _begun(config, space, request, folder, progress)
-        with helpers(request.out, request.data, request.jobs, config.device):
+        with helpers(request.out, prepared.split.root, request.jobs, config.device):
             return _work(study, prepared, request, progress)
 
 
@@ -136,9 +139,9 @@ def _divided(config: RunConfig, request: TuneRequest, progress: Progress) -> Pre
 
 
 def _resumed(study: Study, request: TuneRequest, progress: Progress) -> PreparedSplit:
-    require_same_config(study, request.out)
+    _require_same_config(study, request.out)
     prepared = _stored_split(study.config, request, progress)
-    _require_same_split(study, prepared, request)
+    _require_same_split(study, prepared, request, progress)
     if request.trials is not None:
         study.state({"trials": request.trials})
     finished = sum(trial.state != "unfinished" for trial in study.trials())
@@ -154,7 +157,9 @@ def _joined(config: RunConfig, space: tuple[Dimension, ...], request: TuneReques
     study = Study(request.out / STUDY, space, config)
     if "config" not in study.facts:
         raise UsageError(f"the search in {shown(request.out.absolute())} has not begun yet; join it in a moment")
-    require_same_config(study, request.out)
+    _require_same_config(study, request.out)
+    if request.trials not in (None, study.facts["trials"]):
+        log.warning("the search is of %s, and joining it changes that no more", counted(study.facts["trials"], "trial"))
     return study
 
 
@@ -164,35 +169,24 @@ def _stored_split(config: RunConfig, request: TuneRequest, progress: Progress) -
     )
 
 
-def _require_same_split(study: Study, prepared: PreparedSplit, request: TuneRequest) -> None:
+def _require_same_split(study: Study, prepared: PreparedSplit, request: TuneRequest, progress: Progress) -> None:
     place = shown(request.out.absolute())
     if fingerprint(prepared.split.samples) != study.facts["split_fingerprint"]:
         raise DataError(f"{place}/split.csv is not the split that this search began with; restore it, or start anew")
     if request.split_file is not None:
-        asked, _ = read_split(request.split_file, root=request.data)
-        if fingerprint(asked.samples) != study.facts["split_fingerprint"]:
-            raise DataError(f"--resume with another split than {place} was begun with;\nuse the same, or another --out")
+        asked = _divided(study.config, request, progress)  # with its hashes, and without what is left out, as then
+        if fingerprint(asked.split.samples) != study.facts["split_fingerprint"]:
+            raise DataError(
+                f"the search in {place} was begun with another split;\nuse the same, or another --out for a new search"
+            )
 
 
-# What may differ between processes and from one day to the next: where a search runs, and what comes after it.
-_FREE_KEYS = ("device", "data.path", "data.workers", "data.cache", "evaluate.", "gradcam.", "train.logger")
+# What may also differ between processes and from one day to the next.
+_FREE_KEYS = ("data.path", "evaluate.")
 
 
-def require_same_config(study: Study, out: Path) -> None:
-    now, then = _flat(resolved(study.config)), _flat(study.facts["config"])
-    keys = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
-    changed = [f"{key}: {then.get(key)} then, {now.get(key)} now" for key in keys if not key.startswith(_FREE_KEYS)]
-    if changed:
-        raise UsageError(
-            f"another config than the search in {shown(out.absolute())} was begun with\n"
-            f"({listed(changed)});\nuse the same config (it is in config.yaml there), or another --out"
-        )
-
-
-def _flat(value: object, prefix: str = "") -> dict[str, object]:
-    if isinstance(value, dict):
-        return {name: inner for key in value for name, inner in _flat(value[key], f"{prefix}{key}.").items()}
-    return {prefix.removesuffix("."): value}
+def _require_same_config(study: Study, out: Path) -> None:
+    require_same_config(study.config, study.facts["config"], out, free=_FREE_KEYS, steps=False)
 
 
 def _work(study: Study, prepared: PreparedSplit, request: TuneRequest, progress: Progress) -> TuneResult:

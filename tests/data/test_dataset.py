@@ -16,6 +16,7 @@ from evalcam_cli.config import AugmentConfig
 from evalcam_cli.data.augmentation import Augmentation, keyed_generator
 from evalcam_cli.data.cache import ImageCache, image_caches
 from evalcam_cli.data.dataset import ImageDataset, Paths, make_loader, normalise
+from evalcam_cli.data.images import UnreadableImage
 from evalcam_cli.data.order import TrainingOrder
 from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.files import output_folder
@@ -230,3 +231,14 @@ def test_normalisation_is_torchvision_s() -> None:
     expected = functional.normalize(images.float() / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
     torch.testing.assert_close(normalise(images, PREPROCESSING, CPU), expected)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_vanished_is_named_also_by_a_worker(folder: Path, workers: int) -> None:
+    images = dataset(folder)
+    victim = folder / images.paths[3]
+    loader = make_loader(images, 4, workers=workers, device=torch.device("cpu"))
+    victim.unlink()
+
+    with pytest.raises(UnreadableImage, match=victim.name):
+        list(loader)

@@ -37,11 +37,12 @@ def test_without_gamma_the_focal_loss_is_cross_entropy() -> None:
     assert torch.equal(image_losses(LOGITS, TARGETS, TrainConfig(loss="focal", focal_gamma=0), None), plain)
 
 
-def test_a_certain_image_has_no_focal_loss_and_a_finite_gradient() -> None:
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_a_certain_image_has_no_focal_loss_and_a_finite_gradient(gamma: float) -> None:
     logits = torch.tensor([[60.0, -60.0]], requires_grad=True)
 
     (gradient,) = torch.autograd.grad(
-        image_losses(logits, torch.tensor([0]), TrainConfig(loss="focal"), None).sum(), logits
+        image_losses(logits, torch.tensor([0]), TrainConfig(loss="focal", focal_gamma=gamma), None).sum(), logits
     )
 
     assert torch.isfinite(gradient).all()

@@ -1,5 +1,6 @@
 """One step of training: what accumulation, lack of memory, frozen stages and averages make of it."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from evalcam_cli.errors import MachineError, UsageError
 from evalcam_cli.models.architectures import build_model
 from evalcam_cli.training.position import TrainingState
 from evalcam_cli.training.trainer import Trainer, is_out_of_memory
+from evalcam_cli.world import World
 from tests.conftest import TINY
 
 CPU = torch.device("cpu")
@@ -168,7 +170,8 @@ def test_the_average_is_what_is_used_and_lags_behind_the_weights(colours: Path) 
     average = trainer.for_use.state_dict()
     assert set(average) == set(weights)
     assert not torch.equal(average["fc.weight"], weights["fc.weight"])
-    assert trainer_of(colours, config()).for_use is not None
+    plain = trainer_of(colours, config())
+    assert plain.for_use is plain.model
 
 
 @pytest.mark.parametrize(
@@ -178,6 +181,71 @@ def test_the_average_is_what_is_used_and_lags_behind_the_weights(colours: Path) 
 def test_what_the_cpu_cannot_do_is_refused(colours: Path, assignment: str, text: str) -> None:
     with pytest.raises(UsageError, match=text):
         trainer_of(colours, config(assignment))
+
+
+@pytest.mark.parametrize(
+    ("count", "processes", "at_once", "passes"),
+    [
+        (32, 1, 32, 1),
+        (33, 1, 32, 1),
+        (64, 1, 32, 2),
+        (3, 1, 2, 1),
+        (5, 1, 2, 2),
+        (7, 1, 1, 7),
+        (16, 8, 4, 2),
+        (39, 8, 32, 1),
+    ],
+)
+def test_a_step_is_made_in_passes_of_which_none_is_left_with_one_image(
+    colours: Path, count: int, processes: int, at_once: int, passes: int
+) -> None:
+    trainer = trainer_of(colours, config())
+    trainer.world, trainer.at_once = World(size=processes), at_once
+
+    assert trainer._passes(count) == passes
+
+
+def test_all_processes_make_equally_many_passes_and_none_is_empty(colours: Path) -> None:
+    trainer = trainer_of(colours, config())
+    for processes, at_once, count in itertools.product((1, 2, 3, 8), (1, 2, 4, 32), range(2, 100)):
+        if count < 2 * processes:
+            continue
+        trainer.world, trainer.at_once = World(size=processes), at_once
+
+        passes = trainer._passes(count)
+
+        shares = [torch.arange(count)[rank::processes] for rank in range(processes)]
+        parts = [[len(part) for part in share.tensor_split(passes)] for share in shares]
+        assert min(map(min, parts)) >= 1, (processes, at_once, count)
+        assert max(map(max, parts)) <= max(1, at_once // processes) + 1 + (passes == count // processes) * at_once
+
+
+def test_a_joined_last_step_of_three_images_is_one_pass(colours: Path) -> None:
+    """With 32 pixels batch norm cannot learn from a pass of one."""
+    trainer = trainer_of(colours, config("train.batch_size=2"))
+    trainer.order.targets = trainer.order.targets[:31]
+
+    state = trainer.train_epoch(TrainingState())
+
+    assert (state.step, state.seen) == (15, 31)
+
+
+def test_compiled_the_step_is_the_same_but_for_rounding(colours: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    real = torch.compile
+
+    def traced_only(network: Any) -> Any:  # no C++ compiler needed
+        compiled.append(type(network).__name__)
+        return real(network, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", traced_only)
+    losses = []
+    for assignment in ("train.compile=false", "train.compile=true"):
+        trainer = trainer_of(colours, config(assignment))
+        losses.append(trainer.train_epoch(TrainingState(), interrupted=lambda: True).loss_sum)
+
+    assert compiled == ["ResNet"]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_the_plain_layout_makes_the_same_step_but_for_rounding(colours: Path) -> None:

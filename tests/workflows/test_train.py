@@ -1,6 +1,7 @@
 """From a config and images to a run folder."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import torch
 from evalcam_cli.config import RunConfig
 from evalcam_cli.config_sources import load_config
 from evalcam_cli.errors import CheckpointError, DataError, UsageError
+from evalcam_cli.files import LOCK_NAME
 from evalcam_cli.models.architectures import build_model
 from evalcam_cli.models.checkpoint import load_checkpoint
 from evalcam_cli.training.diagnosis import VERDICTS
@@ -19,6 +21,7 @@ from evalcam_cli.training.history import read_history
 from evalcam_cli.workflows.train import TrainRequest, train
 from evalcam_cli.workflows.training_run import BEST, LAST, TrainResult
 from tests.conftest import TINY, draw_classes
+from tests.workflows.training_process import files_of
 
 
 def config(*assignments: str) -> RunConfig:
@@ -285,3 +288,47 @@ def test_every_recipe_changes_the_weights_and_trains(
 
 def test_the_data_folder_is_left_as_it_was(colours: Path, reference: TrainResult) -> None:
     assert sorted(path.suffix for path in colours.rglob("*") if path.is_file()) == [".png"] * 40
+
+
+def under_torchrun(monkeypatch: pytest.MonkeyPatch, restarts: int) -> None:
+    for name, value in {
+        "WORLD_SIZE": 1,
+        "RANK": 0,
+        "MASTER_ADDR": "localhost",
+        "TORCHELASTIC_RESTART_COUNT": restarts,
+    }.items():
+        monkeypatch.setenv(name, str(value))
+
+
+def test_a_restart_goes_on_with_what_this_start_of_torchrun_began(
+    colours: Path, reference: TrainResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--overwrite` overwrites once: what the attempt before the restart wrote stays."""
+    train(config("train.epochs=1"), TrainRequest(tmp_path / "run", colours))
+    under_torchrun(monkeypatch, 0)
+    begun = TrainRequest(tmp_path / "run", colours, overwrite=True)
+
+    def interrupt(task: str, done: int, total: int, note: str = "") -> None:
+        if task == "epoch 2/3":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config(), begun, interrupt)
+
+    under_torchrun(monkeypatch, 1)
+    result = train(config(), begun)
+
+    assert result.weights_sha256 == reference.weights_sha256
+    assert files_of(tmp_path / "run") == files_of(reference.folder)
+
+
+def test_a_restart_takes_no_older_run_for_its_own(
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    train(config("train.epochs=1"), TrainRequest(out, colours))
+    os.utime(out / LOCK_NAME, (1, 1))  # long before torchrun began
+    under_torchrun(monkeypatch, 1)
+
+    with pytest.raises(UsageError, match="not empty"):
+        train(config("train.epochs=1"), TrainRequest(out, colours))
