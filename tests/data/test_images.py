@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evalcam_cli.data.images import UnreadableImage, is_candidate, load_image
+import evalcam_cli.data.images as module
+from evalcam_cli.data.images import DEEP, FRAMES, MAX_SCANS, UnreadableImage, examine, is_candidate, load_image
+from tests.zoo.formats import deep_png, jpeg_of_many_scans
 
 LIMIT = 100_000_000
 
@@ -397,3 +399,61 @@ def test_opening_below_a_root_leaves_no_descriptor_behind(tmp_path: Path) -> Non
             load_image(tmp_path / name, LIMIT, root=tmp_path)
 
     assert len(list(open_files.iterdir())) == before
+
+
+@pytest.mark.parametrize("kind", ["rgba", "grey16", "float", "palette"])
+def test_a_large_image_converted_strip_by_strip_is_the_same(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    path = tmp_path / ("x.tif" if kind == "float" else "x.png")
+    if kind == "rgba":
+        Image.fromarray(rng.integers(0, 256, (50, 30, 4), np.uint8)).save(path)
+    elif kind == "palette":
+        picture(30, 50).convert("P").save(path, transparency=bytes(range(256)))
+    elif kind == "float":
+        Image.fromarray(rng.random((50, 30), np.float32)).save(path)
+    else:
+        path.write_bytes(deep_png(rng.integers(0, 65536, (50, 30), np.uint16), 0))
+    whole = pixels(path)
+
+    monkeypatch.setattr(module, "_STRIP", 200)
+
+    assert (pixels(path) == whole).all()
+
+
+def remark(path: Path) -> str:
+    with path.open("rb") as stream:
+        return examine(stream, path, LIMIT)[1]
+
+
+def test_what_of_a_file_is_not_used_is_said(tmp_path: Path) -> None:
+    deep = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    (tmp_path / "grey.png").write_bytes(deep_png(deep, 0))
+    (tmp_path / "rgb.png").write_bytes(deep_png(np.stack([deep] * 3, axis=-1), 2))
+    saved(tmp_path / "deep.tif", Image.fromarray(deep))
+    for suffix in ("gif", "png", "tif", "webp"):
+        saved(tmp_path / f"many.{suffix}", picture(), save_all=True, append_images=[picture(24, 16).rotate(90)])
+        assert remark(tmp_path / f"many.{suffix}") == FRAMES
+        assert not remark(saved(tmp_path / f"one.{suffix}", picture()))
+
+    assert {remark(tmp_path / name) for name in ("grey.png", "rgb.png", "deep.tif")} == {DEEP}
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_and_a_usual_progressive_one_is_not(tmp_path: Path) -> None:
+    (tmp_path / "bomb.jpg").write_bytes(jpeg_of_many_scans(64, 64, MAX_SCANS))
+    (tmp_path / "some.jpg").write_bytes(jpeg_of_many_scans(64, 64, 63))
+
+    assert "scans" in reason(tmp_path / "bomb.jpg")
+    assert load_image(tmp_path / "some.jpg", LIMIT).size == (64, 64)
+    assert load_image(saved(tmp_path / "x.jpg", picture(), progressive=True), LIMIT).size == (24, 16)
+
+
+def test_a_webp_canvas_beyond_the_limit_is_refused_before_it_is_set_up(tmp_path: Path) -> None:
+    frames = [picture(), picture().rotate(180)]
+    data = bytearray(saved(tmp_path / "x.webp", frames[0], save_all=True, append_images=frames[1:]).read_bytes())
+    place = data.index(b"VP8X") + 12
+    data[place : place + 6] = b"\xff\x3f\0" * 2
+    (tmp_path / "huge.webp").write_bytes(data)
+
+    assert "16384x16384" in reason(tmp_path / "huge.webp")
