@@ -34,10 +34,7 @@ class Presence:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Hold off the others for the time of the block."""
-        path = self._folder / "turn.lock"
-        with _opened(path) as file:
-            if not _lock(file, wait=True):
-                raise MachineError(f"cannot lock {shown(path.absolute())}; choose an --out on a disk that knows locks")
+        with _turn(self._folder):
             yield
 
     def is_alive(self, name: str) -> bool:
@@ -68,8 +65,10 @@ def present(folder: Path) -> Iterator[Presence]:
     path = folder / f"{name}.worker"
     make_folder(folder)
     left = threading.Event()
-    with _opened(path) as file:
-        _lock(file, wait=True)
+    with contextlib.ExitStack() as stack:
+        with _turn(folder):  # nobody may take the file for a dead process's before it is locked
+            _sweep(folder, name)
+            _lock(stack.enter_context(_opened(path)), wait=True)
         thread = threading.Thread(target=_keep_renewing, args=(path, left), daemon=True)
         thread.start()
         try:
@@ -79,6 +78,26 @@ def present(folder: Path) -> Iterator[Presence]:
             thread.join()
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+@contextlib.contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Hold off the others for the time of the block."""
+    path = folder / "turn.lock"
+    with _opened(path) as file:
+        if not _lock(file, wait=True):
+            raise MachineError(f"cannot lock {shown(path.absolute())}; choose an --out on a disk that knows locks")
+        yield
+
+
+def _sweep(folder: Path, name: str) -> None:
+    """Remove the files that killed processes of this machine left; those of others say nothing by their locks."""
+    host, own = name.rpartition(".")[0], name.rpartition("-")[0]
+    for path in folder.glob("*.worker"):
+        if path.stem.rpartition(".")[0] == host and path.stem.rpartition("-")[0] != own:  # a lock is the process's
+            with _opened(path) as file:
+                if _lock(file, wait=False):
+                    path.unlink(missing_ok=True)
 
 
 def _keep_renewing(path: Path, left: threading.Event) -> None:

@@ -44,6 +44,8 @@ class Blow:
     """Units of the task done, or the moment's number."""
     group: bool = False
     """To the workers too, as a terminal does."""
+    at_once: bool = False
+    """Whether all signals come within a moment."""
 
 
 class _Moments:
@@ -58,7 +60,8 @@ class _Moments:
         if blow is not None and ((task, done) if blow.task else ("", self.count)) == (blow.task, blow.number):
             for number in blow.signals:
                 os.killpg(0, number) if blow.group else os.kill(os.getpid(), number)
-                time.sleep(0.05 if len(blow.signals) == 1 else ONE_BLOW_SECONDS + 0.1)  # or two would be one
+                apart = len(blow.signals) > 1 and not blow.at_once
+                time.sleep(ONE_BLOW_SECONDS + 0.1 if apart else 0.05)
 
 
 def _train(arguments: list[str], out: Path, blow: Blow | None, careless: bool) -> None:

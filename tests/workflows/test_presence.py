@@ -49,7 +49,22 @@ def test_a_process_that_left_is_not_alive_and_leaves_no_file(tmp_path: Path) -> 
 
     with present(tmp_path) as here:
         assert not here.is_alive(first.name)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["turn.lock"]
+
+
+def test_what_a_killed_process_left_is_swept_and_what_lives_is_not(tmp_path: Path) -> None:
+    killed, dead = start(tmp_path)
+    living, alive = start(tmp_path)
+    with killed, living:
+        killed.kill()
+        killed.wait()
+
+        with present(tmp_path) as here:
+            there = {path.stem for path in tmp_path.glob("*.worker")}
+
+        living.kill()
+    assert there == {here.name, alive}
+    assert dead not in there
 
 
 def test_on_another_machine_the_age_of_the_file_decides(tmp_path: Path) -> None:
