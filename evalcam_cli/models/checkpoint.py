@@ -171,7 +171,7 @@ def read_file(path: Path) -> bytes:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise CheckpointError(f"the checkpoint {_place(path)} is a pipe; name a file")
-            _require_weights(file.peek(64)[:64], status.st_size, path)
+            require_start(file.peek(64)[:64], status.st_size, path)
             return file.read(status.st_size)
     except FileNotFoundError as error:
         raise UsageError(f"there is no checkpoint {_place(path)}; run `evalcam train` first or name another") from error
@@ -182,7 +182,12 @@ def read_file(path: Path) -> bytes:
         raise MachineError(f"{_place(path)} does not fit into the memory") from error
 
 
-def _require_weights(start: bytes, size: int, path: Path) -> None:
+def require_start(start: bytes, size: int, path: Path) -> None:
+    """Refuse a file of so many bytes that cannot be a weights file, by its first 64.
+
+    Raises:
+        CheckpointError: Saying what it is instead.
+    """
     if not start:
         raise CheckpointError(f"the checkpoint {_place(path)} is empty")
     if start.startswith(b"version https://git-lfs"):

@@ -77,7 +77,8 @@ def parse_weights(content: bytes, path: Path) -> dict[str, Tensor]:
     place = shown(path.absolute())
     if is_saved(content[:64]):
         return _without_prefix(_saved_tensors(content, place), place)
-    split_file(content, place)
+    if any("tensors_sha256" in text for text in split_file(content, place).metadata.values()):
+        raise CheckpointError(f"{place} is damaged: its description is evalcam's, but not under its name")
     log.info("%s: the form has no checksum, so damage to its weights cannot be seen", place)
     return _without_prefix(load_tensors(content, place), place)
 
