@@ -9,6 +9,7 @@ from types import FrameType
 from typing import NoReturn
 
 from evalcam_cli.errors import GateError, UsageError
+from evalcam_cli.handlers import SIGNALS, replace_handlers
 from evalcam_cli.world import World, world
 
 SHARED = ("train", "evaluate", "gradcam", "predict")
@@ -80,7 +81,7 @@ def leave_silently(code: int) -> NoReturn:
     def ended(signum: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(code)
 
-    if code not in (0, 130, 143):
+    if 0 < code <= 128:  # above are those of signals
         signal.signal(signal.SIGTERM, ended)
         time.sleep(_PATIENCE)
     raise SystemExit(code)
@@ -89,5 +90,4 @@ def leave_silently(code: int) -> NoReturn:
 def ignore_further_signals() -> None:
     """Of several processes each is signalled by the terminal or the scheduler, and by torchrun again: once will do."""
     if several():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
+        replace_handlers(dict.fromkeys(SIGNALS, signal.SIG_IGN))
