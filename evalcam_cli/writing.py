@@ -94,14 +94,16 @@ def whole_file(path: Path, *, sync: bool = True, previous: Path | None = None) -
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
-                held = os.dup(stream.fileno())  # its lock must outlast the file's closing, which may report an error
+                # its lock must outlast the file's closing, which may report an error; Windows renames no open file
+                held = None if os.name == "nt" else os.dup(stream.fileno())
             try:
                 if previous is not None:
                     _keep(path, previous)
                 temporary.replace(path)
             finally:
                 with contextlib.suppress(OSError):  # all is on the disk
-                    os.close(held)
+                    if held is not None:
+                        os.close(held)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
