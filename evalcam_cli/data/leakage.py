@@ -5,12 +5,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from evalcam_cli.data.identity import Identity
+from evalcam_cli.data.repeats import repeated
 from evalcam_cli.data.samples import Sample
 from evalcam_cli.text import counted
 
 BYTES, PIXELS, GROUP, TWO_LABELS = "identical bytes", "identical pixels", "group", "two labels"
 LEAK_COLUMNS = ("path", "set", "label", "kind", "other", "other_set", "other_label")
 
+Key = tuple[str, str]
+"""`bytes`, `pixels` or `group`, and which."""
 _KINDS = {"bytes": BYTES, "pixels": PIXELS, "group": GROUP}
 
 
@@ -40,20 +43,19 @@ def find_leaks(samples: Sequence[Sample], identities: Mapping[str, Identity]) ->
     Each image is named once, with the nearest of its kin: equal bytes before equal pixels before a common group. The
     order is that of the samples.
     """
-    holders: dict[str, dict[tuple[str, str], Sample]] = {"train": {}, "test": {}}
+    holders: dict[str, dict[Key, Sample]] = {"train": {}, "test": {}}
+    links = Links(samples, identities)
     for sample in samples:
         if sample.set in holders:
-            for key in _keys(sample, identities):
+            for key in links.of(sample):
                 holders[sample.set].setdefault(key, sample)
-    return tuple(leak for sample in samples for leak in _leak_of(sample, identities, holders))
+    return tuple(leak for sample in samples for leak in _leak_of(sample, links, holders))
 
 
-def _leak_of(
-    sample: Sample, identities: Mapping[str, Identity], holders: Mapping[str, Mapping[tuple[str, str], Sample]]
-) -> Iterable[Leak]:
+def _leak_of(sample: Sample, links: "Links", holders: Mapping[str, Mapping[Key, Sample]]) -> Iterable[Leak]:
     against = {"test": ("train",), "val": ("train", "test")}.get(sample.set, ())
     for other_set in against:
-        for key in _keys(sample, identities):
+        for key in links.of(sample):
             other = holders[other_set].get(key)
             if other is not None:
                 yield _leak(sample, other, _KINDS[key[0]])
@@ -64,16 +66,31 @@ def _leak(sample: Sample, other: Sample, kind: str) -> Leak:
     return Leak(sample.path, sample.set, sample.label, kind, other.path, other.set, other.label)
 
 
-def _keys(sample: Sample, identities: Mapping[str, Identity]) -> Iterable[tuple[str, str]]:
-    """What a sample shares with its kin, the nearest kinship first."""
+class Links:
+    """What each sample shares with others. That most share nothing is found first, which keeps a million small."""
+
+    def __init__(self, samples: Sequence[Sample], identities: Mapping[str, Identity]) -> None:
+        self._identities = identities
+        self._bytes = repeated(lambda: (_bytes(sample, identities) for sample in samples))
+        self._pixels = repeated(lambda: (one.pixels for sample in samples if (one := identities.get(sample.path))))
+        self._groups = repeated(lambda: (sample.group for sample in samples if sample.group))
+
+    def of(self, sample: Sample) -> Iterable[Key]:
+        """The nearest kinship first."""
+        identity = self._identities.get(sample.path)
+        digest = _bytes(sample, self._identities)
+        if digest and digest in self._bytes:
+            yield "bytes", digest
+        if identity and identity.pixels in self._pixels:
+            yield "pixels", identity.pixels
+        if sample.group in self._groups:
+            yield "group", sample.group
+
+
+def _bytes(sample: Sample, identities: Mapping[str, Identity]) -> str:
+    """The hash of the file; empty when it is not known."""
     identity = identities.get(sample.path)
-    if identity:
-        yield "bytes", identity.sha256
-        yield "pixels", identity.pixels
-    elif sample.sha256:
-        yield "bytes", sample.sha256
-    if sample.group:
-        yield "group", sample.group
+    return identity.sha256 if identity else sample.sha256
 
 
 def find_crossings(samples: Sequence[Sample], identities: Mapping[str, Identity]) -> tuple[Leak, ...]:
@@ -81,11 +98,12 @@ def find_crossings(samples: Sequence[Sample], identities: Mapping[str, Identity]
 
     Unlike `find_leaks` it treats all sets and folds alike; an image may be named once as a copy and once by its group.
     """
-    first: dict[tuple[str, str], Sample] = {}
+    first: dict[Key, Sample] = {}
+    links = Links(samples, identities)
     found: list[Leak] = []
     for sample in samples:
         kinds: dict[bool, Leak] = {}
-        for key in _keys(sample, identities):
+        for key in links.of(sample):
             other = first.setdefault(key, sample)
             if part_of(other) != part_of(sample):
                 leak = _leak(sample, other, _KINDS[key[0]])
@@ -116,9 +134,10 @@ def _reason(leak: Leak) -> str:
 
 def find_conflicts(samples: Sequence[Sample], identities: Mapping[str, Identity]) -> tuple[Leak, ...]:
     """Every copy of every image that stands under more than one label, with a copy under another label beside it."""
+    twice = repeated(lambda: (one.pixels for sample in samples if (one := identities.get(sample.path))))
     copies: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
-        if sample.path in identities:
+        if sample.path in identities and identities[sample.path].pixels in twice:
             copies[identities[sample.path].pixels].append(sample)
     others: dict[str, Sample] = {}
     for same in copies.values():

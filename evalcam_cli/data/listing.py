@@ -9,7 +9,8 @@ from pathlib import Path
 from evalcam_cli.data import manifest
 from evalcam_cli.data.disk import FILE, FOLDER, LINK, entries, nfc, walk
 from evalcam_cli.data.images import is_candidate
-from evalcam_cli.data.samples import SET_NAMES, Sample, sorted_classes
+from evalcam_cli.data.repeats import repeated
+from evalcam_cli.data.samples import SET_NAMES, Sample, in_order, sorted_classes
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.text import counted, did_you_mean, listed, shown
 
@@ -59,7 +60,7 @@ def list_samples(data: Path, *, for_training: bool = True) -> Listing:
         _check_classes(listing, data)
     return replace(
         listing,
-        samples=tuple(sorted(listing.samples, key=lambda sample: (nfc(sample.path), sample.path))),
+        samples=tuple(in_order(listing.samples)),
         notes=(*listing.notes, *_notes(listing)),
     )
 
@@ -213,7 +214,7 @@ def _notes(listing: Listing) -> Iterable[str]:
     for labels in alike.values():
         if len(labels) > 1:
             yield f"the classes {listed(map(repr, sorted(labels)), 5)} differ only in case, blanks or Unicode form"
-    forms = Counter(nfc(sample.path).casefold() for sample in listing.samples)
-    doubled = [sample.path for sample in listing.samples if forms[nfc(sample.path).casefold()] > 1]
-    if doubled:
+    twice = repeated(lambda: (nfc(sample.path).casefold() for sample in listing.samples))
+    if twice:
+        doubled = [sample.path for sample in listing.samples if nfc(sample.path).casefold() in twice]
         yield f"{counted(len(doubled), 'name')} differ only in case or Unicode form ({listed(doubled)})"

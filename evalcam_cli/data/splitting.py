@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from evalcam_cli.data import balancing
 from evalcam_cli.data.disk import nfc
 from evalcam_cli.data.identity import Identity
+from evalcam_cli.data.leakage import Key, Links
 from evalcam_cli.data.samples import Sample
 from evalcam_cli.errors import DataError
 from evalcam_cli.text import counted, shown
@@ -29,33 +30,24 @@ def units(samples: Sequence[Sample], identities: Mapping[str, Identity] | None =
     Returns:
         Each position once, every unit sorted, units in the order of their first sample.
     """
-    parents = list(range(len(samples)))
+    parents: dict[int, int] = {}  # of those linked to another
 
     def root(index: int) -> int:
-        while parents[index] != index:
+        while parents.get(index, index) != index:
             parents[index] = parents[parents[index]]
             index = parents[index]
         return index
 
-    first: dict[tuple[str, str], int] = {}
+    first: dict[Key, int] = {}
+    links = Links(samples, identities or {})
     for index, sample in enumerate(samples):
-        for key in _links(sample, identities):
+        for key in links.of(sample):
             parents[root(index)] = root(first.setdefault(key, index))
     members: dict[int, list[int]] = defaultdict(list)
-    for index in range(len(samples)):
+    for index in sorted(parents):
         members[root(index)].append(index)
-    return sorted(members.values())
-
-
-def _links(sample: Sample, identities: Mapping[str, Identity] | None) -> Iterable[tuple[str, str]]:
-    identity = identities.get(sample.path) if identities else None
-    if sample.group:
-        yield "group", sample.group
-    if identity:
-        yield "pixels", identity.pixels
-        yield "bytes", identity.sha256
-    elif sample.sha256:
-        yield "bytes", sample.sha256
+    alone = [[index] for index in range(len(samples)) if index not in parents]
+    return sorted([*alone, *members.values()], key=lambda unit: unit[0])
 
 
 def assign(
@@ -85,15 +77,13 @@ def assign(
     classes = sorted({sample.label for sample in samples})
     position = {label: index for index, label in enumerate(classes)}
     ordered = _shuffled(samples, units, seed)
-    table = np.zeros((len(ordered), len(classes)), np.int64)
-    for row, unit in enumerate(ordered):
-        for index in unit:
-            table[row, position[samples[index].label]] += 1
-    _refuse_rare(table, classes, weights, parts)
-    placed = _place(table, weights)
-    _refuse_absent(table, placed, classes, weights, parts)
+    kinds, kind_of = _kinds([[position[samples[index].label] for index in unit] for unit in ordered], len(classes))
+    amounts = np.bincount(kind_of, minlength=len(kinds))
+    _refuse_rare(kinds, amounts, classes, weights, parts)
+    stock = _place(kinds, kind_of, amounts, weights)
+    _refuse_absent(kinds, stock, classes, weights, parts)
     result = [0] * len(samples)
-    for unit, part in zip(ordered, placed, strict=True):
+    for unit, part in zip(ordered, _handed_out(kind_of, stock), strict=True):
         for index in unit:
             result[index] = part
     return result
@@ -109,10 +99,28 @@ def _shuffled(samples: Sequence[Sample], units: Sequence[Sequence[int]], seed: i
     return sorted(units, key=draw)
 
 
-def _refuse_rare(table: Counts, classes: Sequence[str], weights: Counts, parts: str) -> None:
+def _kinds(units: Iterable[Sequence[int]], classes: int) -> tuple[Counts, Counts]:
+    """(T, K) images per class of each kind of unit, in lexical order, and (U,) the kind of each unit.
+
+    Args:
+        units: The class index of each of their images.
+        classes: K.
+    """
+    numbers: dict[tuple[int, ...], int] = {}
+    kind_of = np.fromiter((numbers.setdefault(tuple(sorted(unit)), len(numbers)) for unit in units), np.int64)
+    kinds = np.zeros((len(numbers), classes), np.int64)
+    for kind, held in enumerate(numbers):
+        np.add.at(kinds[kind], list(held), 1)
+    order = np.lexsort(kinds.T[::-1])
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return kinds[order], rank[kind_of]
+
+
+def _refuse_rare(kinds: Counts, amounts: Counts, classes: Sequence[str], weights: Counts, parts: str) -> None:
     needed = int((weights > 0).sum())
-    for label, column in zip(classes, table.T, strict=True):
-        holding, images = int((column > 0).sum()), int(column.sum())
+    holders, totals = ((kinds > 0).T @ amounts).tolist(), (kinds.T @ amounts).tolist()
+    for label, holding, images in zip(classes, holders, totals, strict=True):
         if holding < needed:
             together = "" if holding == images else f" in {counted(holding, 'group')} that must stay together"
             remedy = "ask for fewer folds or add images" if parts == "folds" else "add images"
@@ -122,24 +130,21 @@ def _refuse_rare(table: Counts, classes: Sequence[str], weights: Counts, parts: 
             )
 
 
-def _refuse_absent(table: Counts, placed: Sequence[int], classes: Sequence[str], weights: Counts, parts: str) -> None:
-    present = {(part, label) for row, part in zip(table, placed, strict=True) for label in np.flatnonzero(row).tolist()}
-    for index, label in enumerate(classes):
-        for part in np.flatnonzero(weights).tolist():
-            if (part, index) not in present:
-                raise DataError(
-                    f"the groups cannot be divided so that each of the {parts} has images of the class "
-                    f"{shown(label)!r}; use fewer {parts}, smaller groups or another --seed"
-                )
+def _refuse_absent(kinds: Counts, stock: Counts, classes: Sequence[str], weights: Counts, parts: str) -> None:
+    present = (kinds > 0).T @ stock > 0  # (K, P)
+    for label, row in zip(classes, present, strict=True):
+        if not row[weights > 0].all():
+            raise DataError(
+                f"the groups cannot be divided so that each of the {parts} has images of the class "
+                f"{shown(label)!r}; use fewer {parts}, smaller groups or another --seed"
+            )
 
 
-def _place(table: Counts, weights: Counts) -> list[int]:
-    """The part of each unit (rows: images per class): the best of several beginnings, each improved."""
-    kinds, kind_of = np.unique(table, axis=0, return_inverse=True)
-    kind_of = kind_of.reshape(-1)
-    totals = table.sum(axis=0)
-    stocks = [_stock(kinds, kind_of, totals, weights, order) for order in _orders(table.sum(axis=1))]
-    return _handed_out(kind_of, min(stocks, key=lambda stock: balancing.cost(kinds, stock, weights)))
+def _place(kinds: Counts, kind_of: Counts, amounts: Counts, weights: Counts) -> Counts:
+    """(T, P) units of each kind in each part: the best of several beginnings, each improved."""
+    orders = _orders(kinds.sum(axis=1)[kind_of])
+    stocks = [_stock(kinds, kind_of, amounts, weights, order) for order in orders]
+    return min(stocks, key=lambda stock: balancing.cost(kinds, stock, weights))
 
 
 def _orders(sizes: Counts) -> list[Counts]:
@@ -156,13 +161,14 @@ def _orders(sizes: Counts) -> list[Counts]:
     ]
 
 
-def _stock(kinds: Counts, kind_of: Counts, totals: Counts, weights: Counts, order: Counts) -> Counts:
+def _stock(kinds: Counts, kind_of: Counts, amounts: Counts, weights: Counts, order: Counts) -> Counts:
     """(T, P) units of each kind in each part."""
+    totals = kinds.T @ amounts
     stock = balancing.place(kinds, kind_of[order], totals, weights)
     targets = class_targets(totals, weights)
     for kind in np.flatnonzero(kinds.sum(axis=1) == 1):
         label = int(kinds[kind].argmax())
-        stock[kind] = _fill(targets[label] - kinds[:, label] @ stock, int((kind_of == kind).sum()), weights)
+        stock[kind] = _fill(targets[label] - kinds[:, label] @ stock, int(amounts[kind]), weights)
     if len(order):
         balancing.improve(kinds, stock, totals, weights)
     return stock
