@@ -93,21 +93,15 @@ def _tables() -> list[Case]:
         "json": ('[{"target": "cat"}]', "no rows"),
         "long_header": (f"target,p:{'x' * 100_000}\n", "no rows"),
     }
+    hostile = ("=cmd|' /C calc'!A0", "<script>alert(1)</script>", "\x1b[31mdog", "\\input{/etc/passwd}")
+    names = ",".join(f"p:{name}" for name in hostile)
     accepted: dict[str, str | bytes] = {
-        "bom": b"\xef\xbb\xbf" + good.encode(),
-        "crlf": good.replace("\n", "\r\n"),
-        "blank_lines": good.replace("\n", "\n\n"),
-        "latin1_path": good.replace("a.png", "café.png").encode("latin-1"),
-        "rounded": good.replace("0.9,", "0.9004,"),
-        "formula_class": good.replace("dog", "'=cmd|' /C calc'!A0"),
-        "html_class": good.replace("dog", "<script>alert(1)</script>"),
-        "escape_class": good.replace("dog", "\x1b[31mdog"),
-        "latex_class": good.replace("dog", "\\input{/etc/passwd}"),
-        "formula_path": good.replace("a.png", "=1+1.png"),
-        "exact_zero": good.replace("0.9,0.1", "1,0"),
+        "bom_crlf_blank_lines": b"\xef\xbb\xbf" + good.replace("\n", "\r\n\r\n").encode(),
+        "latin1_path": good.replace("a.png", "caf\u00e9.png").encode("latin-1"),
+        "hostile_names": "\n".join([f"path,target,{names}", *(f"=1+1{name},{name},1,0,0,0" for name in hostile)]),
     }
     return [_refused(name, *case) for name, case in refused.items()] + [
-        Case(f"predictions/{name}", _written("p.csv", content), _PREDICTIONS, "accept", 0)
+        Case(f"predictions/{name}", _written("p.csv", content), _PREDICTIONS, "accept", 0, seconds=90)
         for name, content in accepted.items()
     ]
 
@@ -301,6 +295,7 @@ def _class_names() -> list[Case]:
             _FOREIGN,
             "accept",
             0,
+            seconds=90,
         ),
         Case("predictions/names_fifo", made(os.mkfifo), _FOREIGN, "refuse", 2, ("it is empty",), seconds=20),
         Case("predictions/names_folder", made(Path.mkdir), _FOREIGN, "refuse", 2, ("cannot read",)),
