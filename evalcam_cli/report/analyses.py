@@ -153,7 +153,7 @@ def _slice_section(found: tuple[ImageSlice, ...]) -> Iterator[str]:
         rows.append(
             (f"{one.column} = {one.value}", f"{one.n:,}", *cells, number_text(one.p_holm) if one.metrics else "")
         )
-    yield from table(("slice", "images", *names, "p, Holm"), rows)
+    yield from table(("slice", "images", *(names or [""]), "p, Holm"), rows)
     yield ""
     yield "p: of the hypothesis that the accuracy of the slice is that of all other images, adjusted for the slices."
 

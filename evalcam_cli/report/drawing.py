@@ -116,6 +116,11 @@ def columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
+def entry(text: str) -> str:
+    """The text as a label that appears in a legend: matplotlib leaves out those that begin with `_`."""
+    return f" {text}" if text.startswith("_") else text
+
+
 def sentence(axes: Axes, text: str) -> None:
     """Empty axes that say why there is nothing to see."""
     box = {"facecolor": "white", "edgecolor": "none"}

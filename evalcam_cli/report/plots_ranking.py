@@ -14,6 +14,7 @@ from evalcam_cli.report.drawing import (
     GREY,
     Names,
     drawn_names,
+    entry,
     line_styles,
     new_figure,
     own_style,
@@ -89,7 +90,7 @@ def plot_roc(predictions: Predictions, metrics: Metrics, bands: dict[int, RocBan
             if curve is None:
                 continue
             keep = thinned(len(curve.fpr), _POINTS)
-            text = f"{label}: AUC {_value(metrics.per_class[metrics.classes[index]].estimates['roc_auc'])}"
+            text = entry(f"{label}: AUC {_value(metrics.per_class[metrics.classes[index]].estimates['roc_auc'])}")
             axes.plot(curve.fpr[keep], curve.tpr[keep], label=text, color=colour, linestyle=dashes)
             band = (bands or {}).get(index)
             if band is not None:
@@ -108,16 +109,16 @@ def plot_precision_recall(predictions: Predictions, metrics: Metrics) -> bytes:
         names = drawn_names(metrics.classes, chosen)
         figure, axes = _square()
         for index, label, (colour, dashes) in zip(chosen, names.labels, line_styles(), strict=False):
-            entry = metrics.per_class[metrics.classes[index]]
+            of_class = metrics.per_class[metrics.classes[index]]
             curve = precision_recall_curve(predictions.probability_of(index), predictions.targets == index)
             if curve is None:
                 continue
             rising = np.flatnonzero(np.diff(curve.recall, prepend=-1) > 0)  # all that average precision sums up
             keep = rising[thinned(len(rising), _POINTS)]
-            text = f"{label}: average precision {_value(entry.estimates['average_precision'])}"
+            text = entry(f"{label}: average precision {_value(of_class.estimates['average_precision'])}")
             recall, precision = curve.recall[keep], curve.precision[keep]
             axes.step(recall, precision, where="pre", label=text, color=colour, linestyle=dashes)
-            share = entry.support / int(metrics.confusion.sum())
+            share = of_class.support / int(metrics.confusion.sum())
             guess = f"guessing: {share:.3f}, the share of the class" if len(chosen) == 1 else None
             if len(chosen) > 1 and index == chosen[-1]:
                 guess = "guessing: the share of each class"
@@ -147,7 +148,7 @@ def _plot_band(axes: "Axes", band: RocBand, colour: str, label: str) -> None:
         color=colour,
         alpha=0.2,
         linewidth=0,
-        label=f"{label}: pointwise 95 % band",
+        label=entry(f"{label}: pointwise 95 % band"),
     )
 
 
