@@ -4,11 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.zoo import environment, file_system, images
+from tests.zoo import configs, environment, file_system, images, manifests, predictions, splits
 from tests.zoo.cases import Case, Kit
 from tests.zoo.driver import faults, make_kit, tree
 
-CASES = [*images.cases(), *file_system.cases(), *environment.cases()]
+CASES = [
+    *images.cases(),
+    *file_system.cases(),
+    *environment.cases(),
+    *configs.cases(),
+    *manifests.cases(),
+    *predictions.cases(),
+    *splits.cases(),
+]
 
 
 @pytest.fixture(scope="module")
