@@ -70,7 +70,10 @@ class _Border(TyperGroup):
             raise
 
 
-_MACHINE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM)
+_MACHINE_FAULTS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.EMFILE,
+    errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EBUSY,
+)  # fmt: skip
 _USER_FAULTS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP)
 
 
@@ -87,6 +90,8 @@ def _known_fault(error: Exception) -> EvalcamError | None:
         )
     if isinstance(error, OSError) and error.errno in _USER_FAULTS:
         return UsageError(f"{error.strerror}: {shown(error.filename or '')[:300]}")
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return UsageError("the working directory is not there any more; go to another")
     return _fault_of_torch(error, text)
 
 
@@ -200,6 +205,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _ended(arguments: list[str] | None) -> int:
     """The exit code of a command."""
+    if "" in (sys.argv[1:] if arguments is None else arguments):  # else it would stand for the working directory
+        write_err("evalcam: error: an argument is empty, as from a variable of the shell that is not set")
+        return UsageError.exit_code
     try:
         app(arguments)
     except SystemExit as stop:
