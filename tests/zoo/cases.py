@@ -50,6 +50,7 @@ class Result:
     out: str
     err: str
     seconds: float
+    """Infinite when it did not end."""
     here: Path
     """The bad input."""
     output: Path
@@ -73,7 +74,7 @@ class Case:
     check: Callable[[Result], str] | None = None
     """Says what else is wrong with the result, or nothing (an empty text)."""
     seconds: float = 30
-    """After which it counts as hanging."""
+    """After which it counts as hanging; longer where the machine has other work."""
     megabytes: int = 1500
     """What it may take beyond the memory of a process that has imported everything."""
     setting: Callable[[Path, Path], None] | None = None
