@@ -220,11 +220,11 @@ def _flushed(code: int) -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        code = 141
+        fault = 141
     except OSError as error:
         write_err(f"evalcam: error: cannot write the output: {error.strerror}")
-        code = MachineError.exit_code
+        fault = MachineError.exit_code
     else:
         return code
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return code
+    return code if code > 128 else fault  # a closed terminal has sent SIGHUP, too
