@@ -1,7 +1,6 @@
 """A run on a split that has been checked: from random weights, given ones or a stored state to a run folder."""
 
 import contextlib
-import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from numpy.typing import NDArray
 
 from evalcam_cli.config import RunConfig, resolved
@@ -24,7 +22,7 @@ from evalcam_cli.errors import DataError, MachineError, UsageError
 from evalcam_cli.evaluation.counts import confusion_matrix
 from evalcam_cli.evaluation.metrics import Metrics, compute_metrics
 from evalcam_cli.evaluation.predictions import Predictions
-from evalcam_cli.files import OutputFolder
+from evalcam_cli.files import OutputFolder, yaml_text
 from evalcam_cli.models.architectures import build_model
 from evalcam_cli.models.checkpoint import Checkpoint, Stored, load_checkpoint, save_checkpoint
 from evalcam_cli.models.device import choose_device, make_repeatable, use_full_precision, worker_count
@@ -287,7 +285,7 @@ class TrainingRun:
         curves = plot_curves([asdict(record) for record in state.history], best_epoch=state.best.epoch)
         last = load_checkpoint(folder.path / LAST)
         folder.write("curves.png", curves)
-        folder.write("diagnosis.json", (json.dumps(diagnosis.to_dict(), indent=1) + "\n").encode())
+        folder.write_json("diagnosis.json", diagnosis.to_dict())
         with contextlib.suppress(MachineError):  # the run is finished all the same
             folder.remove(PREVIOUS)
         return TrainResult(
@@ -333,7 +331,7 @@ def _write_beginning(config: RunConfig, split: Split, folder: OutputFolder, devi
     table, description = split_bytes(split)
     folder.write("split.csv", table)
     folder.write("split.json", description)
-    folder.write("config.yaml", yaml.safe_dump(resolved(config), sort_keys=False, allow_unicode=True).encode())
+    folder.write("config.yaml", yaml_text(resolved(config)).encode())
     folder.write_json("environment.json", environment(device))
 
 
