@@ -361,4 +361,4 @@ def unpacked(data: bytes) -> Any:
     def placed(storage: Any, place: str) -> Any:
         return storage.cuda(world().local_rank) if place.startswith("cuda") else storage
 
-    return torch.load(io.BytesIO(data), map_location=placed, weights_only=False)
+    return torch.load(io.BytesIO(data), map_location=placed, weights_only=False)  # noqa: TID251 (from another process of this job)

@@ -113,7 +113,7 @@ def _bombs() -> list[Case]:
         "self": (lambda kit: craft(b"\x80\x02}q\x00" + _text(1) + b"h\x00s."), "contains itself"),
         "zip_bomb": (lambda kit: _compressed(as_zip({"w": torch.zeros(64 << 20)})), "compressed"),
         "expand_bomb": (lambda kit: as_zip({"fc.weight": torch.zeros(1).expand(2**40)}), "refused"),
-        "expand_small": (lambda kit: as_zip({"fc.weight": torch.zeros(1).expand(2**20)}), "repeats"),
+        "expand_small": (lambda kit: as_zip({"fc.weight": torch.zeros(1).expand(2**20)}), "larger than its storage"),
         "sparse_oob": (lambda kit: as_zip({"fc.weight": _sparse()}), "refused"),
         "many_steps": (lambda kit: craft(b"\x80\x02" + b"N" * 20_000_000 + b"."), "steps"),
         "many_members": (lambda kit: craft(b"\x80\x02}.", *((f"data/{i}", b"") for i in range(30_000))), "members"),
