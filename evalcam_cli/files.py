@@ -238,6 +238,17 @@ def output_folder(
                 _tidy(path, made)
 
 
+def discard_folder(path: Path) -> None:
+    """Remove what evalcam wrote in a folder, and the folder unless something else is in it.
+
+    Raises:
+        MachineError: Another run owns it.
+    """
+    with _locked(path) as lock:
+        _remove(path, _names(lock, path))
+        _tidy(path, [path])
+
+
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[IO[bytes]]:
     """The folder's lock file, owned by this process."""

@@ -12,6 +12,7 @@ from evalcam_cli.files import (
     LOCK_NAME,
     OutputFolder,
     csv_bytes,
+    discard_folder,
     output_folder,
     read_csv,
     write_csv,
@@ -251,3 +252,17 @@ def test_a_removed_file_is_gone_and_may_be_written_again(tmp_path: Path) -> None
 
     assert not there
     assert (tmp_path / "sub" / "a.txt").read_bytes() == b"2"
+
+
+def test_discarding_a_folder_takes_what_evalcam_wrote_and_leaves_a_stranger_s_file(tmp_path: Path) -> None:
+    own, shared = tmp_path / "own", tmp_path / "shared"
+    for path in (own, shared):
+        with output_folder(path) as folder:
+            folder.write("sub/a.txt", b"a")
+    (shared / "note.txt").write_bytes(b"mine")
+
+    discard_folder(own)
+    discard_folder(shared)
+
+    assert not own.exists()
+    assert sorted(path.name for path in shared.rglob("*")) == ["note.txt"]

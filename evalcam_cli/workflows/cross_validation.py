@@ -13,7 +13,7 @@ from evalcam_cli.config import RunConfig, resolved
 from evalcam_cli.data.machine import shared_machine, usable_cores
 from evalcam_cli.data.split_file import fingerprint, read_split, split_bytes
 from evalcam_cli.errors import DataError, EvalcamError, MachineError, UsageError
-from evalcam_cli.files import OutputFolder, output_folder, yaml_text
+from evalcam_cli.files import OutputFolder, discard_folder, output_folder, yaml_text
 from evalcam_cli.models.device import choose_device
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.text import counted, shown
@@ -85,6 +85,9 @@ def _division(config: RunConfig, request: TrainRequest, folder: OutputFolder, pr
     prepared = prepare(config, request, progress)
     if prepared.split.folds is None:
         raise UsageError("--all-folds needs a split with folds; make one with --folds K (config split.folds)")
+    if request.overwrite:  # else rounds of before would stand beside new ones until their turn
+        for place in sorted(folder.path.glob("fold-*")):
+            discard_folder(place)
     table, facts = split_bytes(prepared.split)
     folder.write("config.yaml", yaml_text(resolved(config)).encode())
     folder.write("split.json", facts)

@@ -45,8 +45,9 @@ def trial_config(config: RunConfig, trial: Trial, root: Path) -> RunConfig:
     Raises:
         UsageError: The values do not go together.
     """
-    plain = config.model_copy(update={"search": SearchConfig()})
-    return with_values(plain, {**trial.params, "data.path": str(root.absolute())})
+    drawn = with_values(config.model_copy(update={"search": SearchConfig()}), trial.params)
+    # not by way of `with_values`: the name of a folder need not be valid text
+    return drawn.model_copy(update={"data": drawn.data.model_copy(update={"path": str(root.absolute())})})
 
 
 def run_trial(study: Study, trial: Trial, prepared: PreparedSplit, out: Path, progress: Progress) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from evalcam_cli.config import RunConfig, resolved
 from evalcam_cli.data.split_file import fingerprint, split_bytes
 from evalcam_cli.errors import DataError, MachineError, UsageError
-from evalcam_cli.files import LOCK_NAME, OutputFolder, output_folder, yaml_text
+from evalcam_cli.files import OutputFolder, discard_folder, output_folder, yaml_text
 from evalcam_cli.models.device import choose_device
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.search_space import Dimension, search_space
@@ -265,8 +265,4 @@ def _remove_trials(out: Path) -> None:
         if here.others():
             raise MachineError(f"other processes still work on the search in {shown(out.absolute())}; wait or end them")
     for place in sorted((out / "trials").glob("trial-*")):
-        with output_folder(place, overwrite=True) as folder:
-            folder.claim("config.yaml")  # with the first new file the old ones go
-        with contextlib.suppress(OSError):
-            (place / LOCK_NAME).unlink()
-            place.rmdir()
+        discard_folder(place)

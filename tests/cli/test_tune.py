@@ -48,6 +48,26 @@ def test_two_processes_search_and_the_best_config_is_written(colours: Path, tmp_
     assert best.train.lr == document["best"]["params"]["train.lr"]
     assert Path(document["best"]["checkpoint"]).is_file()
     assert outcome.err.count("best so far") >= 1
+    assert "helper ended" not in outcome.err
+
+
+def test_the_helpers_find_the_images_of_a_given_split_wherever_the_config_says_data_are(
+    colours: Path, tmp_path: Path, config: Path
+) -> None:
+    split, out, shared = tmp_path / "s.csv", tmp_path / "out", (*TINY, "--set", "data.image_size=16")
+    elsewhere = ("--set", f"data.path={tmp_path}", *shared)
+    assert run_command("split", str(colours), "--out", str(split)).code == 0
+    begun = ("tune", str(config), "--split", str(split), "--out", str(out), *elsewhere)
+
+    together = run_command(*begun, "--trials", "2", "--jobs", "2")
+    later = run_command("tune", str(config), "--out", str(out), *elsewhere, "--trials", "3", "--resume")
+    as_before = run_command(*begun, "--resume")
+
+    assert together.code == 0, together.err
+    assert "helper ended" not in together.err
+    assert later.code == 0, later.err
+    assert as_before.code == 0, as_before.err
+    assert len(read_rows(out / "trials.csv")) == 3
 
 
 def test_mistakes_are_said_before_anything_is_trained(colours: Path, tmp_path: Path, config: Path) -> None:

@@ -214,9 +214,9 @@ def test_another_config_or_split_is_refused_before_any_round(reference: CrossVal
 
     with pytest.raises(UsageError, match=r"train\.lr: 0\.001 then"):
         train_all_folds(config(*ROUNDS, "train.lr=0.5"), TrainRequest(outer(reference), resume=True), jobs=2)
-    if first[-1] != second[-1]:
-        with pytest.raises(DataError, match="another split"):
-            train_all_folds(config(*ROUNDS), TrainRequest(outer(reference), split_file=other, resume=True))
+    assert first[-1] != second[-1]
+    with pytest.raises(DataError, match="another split"):
+        train_all_folds(config(*ROUNDS), TrainRequest(outer(reference), split_file=other, resume=True))
 
 
 def test_a_hold_out_split_has_no_rounds(colours: Path, tmp_path: Path) -> None:

@@ -166,6 +166,17 @@ def test_a_signal_that_was_ignored_before_stays_ignored() -> None:
         signal.signal(signal.SIGINT, before)
 
 
+def test_a_signal_that_waits_outlives_an_error() -> None:
+    """As when a trial of a search is pruned: the search must not go on to the next."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), Interruption():
+            signal.raise_signal(signal.SIGINT)
+            raise ValueError("pruned")
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_crash_ends_the_process_and_its_workers(begin: Begin) -> None:
     """Python waits for workers when it ends, and they ignore the signal by which it would end them."""
     training = begin("data.workers=1")
