@@ -171,8 +171,8 @@ def _surroundings() -> Iterator[Case]:
     for command in ("train", "evaluate", "gradcam", "predict"):
         words = (*(word for word in _COMMANDS[command] if word not in ("--device", "cpu")), "--device", "cuda")
         yield _case(f"cuda_asked-{command}", words, "R5", "CUDA", setting=settings.no_graphics_card)
-    yield _case("half_launched", _COMMANDS["predict"], "R2", "RANK", setting=settings.half_launched)
-    yield _case("oddly_launched", _COMMANDS["predict"], "R2", "WORLD_SIZE", setting=settings.oddly_launched)
+    yield _case("half_launched", _COMMANDS["predict"], "accept", setting=settings.half_launched)
+    yield _case("oddly_launched", _COMMANDS["predict"], "R2", "torchrun", setting=settings.oddly_launched)
     unsafe = ("predict", "{data}/cat", "--ckpt", "{here}/x.pt", "--arch", "resnet18", "--out", "{out}.csv")
     yield _case("unsafe_loading", unsafe, "R3", setting=settings.unsafe_loading, make=_pickled)
     relative = ("split", "data", "--out", "{out}.csv")

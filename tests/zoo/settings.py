@@ -147,7 +147,7 @@ def half_launched(here: Path, results: Path) -> None:
 
 def oddly_launched(here: Path, results: Path) -> None:
     """Rubbish where a launcher puts numbers."""
-    os.environ.update({"WORLD_SIZE": "banana", "RANK": "-1"})
+    os.environ.update({"WORLD_SIZE": "banana", "RANK": "-1", "MASTER_ADDR": "localhost"})
 
 
 def unwritable_summary(here: Path, results: Path) -> None:
