@@ -168,11 +168,16 @@ def test_a_signal_that_was_ignored_before_stays_ignored() -> None:
 
 def test_a_signal_that_waits_outlives_an_error() -> None:
     """As when a trial of a search is pruned: the search must not go on to the next."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt), Interruption():
+
+    def prune() -> None:
+        with Interruption():
             signal.raise_signal(signal.SIGINT)
             raise ValueError("pruned")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            prune()
     finally:
         signal.signal(signal.SIGINT, before)
 
