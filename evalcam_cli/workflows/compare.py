@@ -19,6 +19,7 @@ from evalcam_cli.evaluation.paired import McNemar
 from evalcam_cli.evaluation.saved import read_predictions, stored_positive
 from evalcam_cli.files import output_folder
 from evalcam_cli.report.comparison import comparison_document, write_comparison
+from evalcam_cli.text import shown
 
 MCNEMAR: tuple[McNemar, ...] = ("auto", "exact", "midp")
 
@@ -112,6 +113,6 @@ def _stored_positive(paths: Sequence[Path], models: Sequence[Model]) -> str | No
         return None
     found = {path: positive for path in paths if (positive := stored_positive(path)) is not None}
     if len(set(found.values())) > 1:
-        named = ", ".join(f"{positive} in {path}" for path, positive in found.items())
+        named = ", ".join(f"{shown(positive)} in {shown(path)}" for path, positive in found.items())
         raise UsageError(f"the evaluations have different positive classes ({named}); name one with --positive")
     return next(iter(found.values()), None)

@@ -17,6 +17,7 @@ import argparse
 import ast
 import copy
 import csv
+import functools
 import importlib.abc
 import importlib.machinery
 import multiprocessing
@@ -109,7 +110,13 @@ def mutants_of(module: str) -> list[Mutant]:
 
 
 def parsed(module: str) -> ast.Module:
-    return ast.parse((REPOSITORY / "evalcam_cli" / f"{module}.py").read_text(encoding="utf-8"))
+    return ast.parse(_source(module))
+
+
+@functools.cache
+def _source(module: str) -> str:
+    """As it was when it was first asked for: an edit in the meantime changes no mutant."""
+    return (REPOSITORY / "evalcam_cli" / f"{module}.py").read_text(encoding="utf-8")
 
 
 def mutated(mutant: Mutant) -> ast.Module:
