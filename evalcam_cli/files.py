@@ -36,14 +36,27 @@ def json_text(value: object) -> str:
 
 
 def yaml_text(value: Mapping[str, object]) -> str:
-    """YAML that reads back equal, keys in the order given; letters of all scripts stay, unless others would be hidden.
+    """YAML that `parse_yaml` reads back equal, keys in the order given; letters of all scripts stay.
 
-    That is where a text holds characters that `shown` makes visible: then all but ASCII is escaped.
+    Where a text holds characters that `shown` makes visible, all but ASCII is escaped: they would be hidden.
     """
     import yaml  # noqa: PLC0415 (most commands write none)
 
-    text = str(yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True))
-    return text if shown_lines(text) == text else str(yaml.safe_dump(dict(value), sort_keys=False))
+    from evalcam_cli.strict_yaml import scalar  # noqa: PLC0415
+
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: object) -> bool:
+            return True
+
+    def text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+        plain = text not in ("=", "<<") and scalar(text) == text  # PyYAML would write the text `1e-3` as it stands
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else "'")
+
+    Dumper.add_representer(str, text_node)
+    readable = str(yaml.dump(dict(value), Dumper=Dumper, sort_keys=False, allow_unicode=True))
+    if shown_lines(readable) == readable:
+        return readable
+    return str(yaml.dump(dict(value), Dumper=Dumper, sort_keys=False))
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[object]]) -> bytes:

@@ -16,6 +16,8 @@ from evalcam_cli.data.manifest import read_manifest
 from evalcam_cli.data.samples import Sample, Split, sorted_classes
 from evalcam_cli.data.split_file import read_split, write_split
 from evalcam_cli.errors import DataError, UsageError
+from evalcam_cli.files import yaml_text
+from evalcam_cli.strict_yaml import is_text, parse_yaml
 from tests.conftest import draw_classes
 
 MAX_BYTES = 4_000
@@ -79,6 +81,18 @@ def test_any_keys_with_any_values_are_a_config_or_one_refusal(tmp_path: Path) ->
         assert (
             read or "line" in message or "train." in message or "model." in message
         )  # of two keys, no one line is at fault
+
+    holds()
+
+
+def test_any_texts_in_a_config_are_read_back() -> None:
+    """Also those that PyYAML writes as what YAML 1.2 reads as a number, such as `1e-3`."""
+    texts = cells.filter(is_text) | values | st.from_regex(r"[-+]?[0-9.]{1,4}([eE][-+]?[0-9]{1,2})?", fullmatch=True)
+
+    @_per_example
+    @given(st.dictionaries(st.sampled_from(["a", "b"]), texts | st.lists(texts) | st.floats(allow_nan=False)))
+    def holds(value: dict[str, object]) -> None:
+        assert parse_yaml(yaml_text({"k": value}), "c").value == {"k": value}
 
     holds()
 

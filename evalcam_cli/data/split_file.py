@@ -366,8 +366,7 @@ def located(split: Split) -> tuple[list[Sample], list[str]]:
 def is_split_file(path: Path) -> bool:
     """Whether a file is a split's CSV or JSON as evalcam writes them, and so may be replaced by another."""
     try:
-        with path.open("rb") as stream:
-            start = stream.read(200)
+        start = read_bytes(path, 200)
     except OSError:
         return False
     if path.suffix.lower() == ".json":

@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
 from evalcam_cli.config import RunConfig, resolved
 from evalcam_cli.data.machine import shared_machine, usable_cores
 from evalcam_cli.data.split_file import fingerprint, read_split, split_bytes
 from evalcam_cli.errors import DataError, EvalcamError, MachineError, UsageError
 from evalcam_cli.files import OutputFolder, discard_folder, output_folder, yaml_text
+from evalcam_cli.inputs import read_bytes
 from evalcam_cli.models.device import choose_device
 from evalcam_cli.progress import Progress, silent
+from evalcam_cli.strict_yaml import MAX_CHARACTERS, parse_yaml
 from evalcam_cli.text import counted, shown
 from evalcam_cli.training.interruption import Interruption
 from evalcam_cli.training.rounds import HEADER, RoundTable, summarise_round
@@ -99,8 +99,9 @@ def _refuse_other(config: RunConfig, request: TrainRequest, folder: OutputFolder
     """Refuse to continue with another config or split, before any round is begun with it."""
     place = shown(folder.path.absolute())
     try:
-        before = yaml.safe_load((folder.path / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        text = read_bytes(folder.path / "config.yaml", MAX_CHARACTERS).decode()
+        before = parse_yaml(text, f"{place}/config.yaml").value
+    except (OSError, UnicodeDecodeError, UsageError) as error:
         raise DataError(f"cannot read {place}/config.yaml: {shown(error)[:200]}; a resume needs it") from error
     require_same_config(config, before, folder.path)
     kept, edited = read_split(folder.path / "split.csv", root=request.data)
