@@ -295,6 +295,8 @@ def write_error(path: Path, error: OSError, *, needed: int = 0) -> MachineError 
         needed: Bytes that the file has or would have, where known.
     """
     place = shown(path.absolute())
+    if len(place) > 300:  # else what is wrong with it would be cut off
+        place = f"{place[:200]}…{place[-80:]}"
     if error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL):
         return UsageError(f"cannot write {place}: {error.strerror}; choose another --out")
     size = f"the file needs {amount(needed)}" if needed else "the disk is full"
