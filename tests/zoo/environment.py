@@ -76,8 +76,6 @@ def _places() -> Iterator[Case]:
         yield _case(f"out_in_data-{name}", at("{data}/cat/results"), "R2", "data folder")
         yield _case(f"out_root-{name}", at("/"), "R2", "not a place")
         yield _case(f"out_not_empty-{name}", at("{here}"), "R2", "not empty", "metrics.json", make=_other_run)
-        overwrite = (*at("{here}"), "--overwrite")
-        yield _case(f"out_of_a_stranger-{name}", overwrite, "R2", "did not write it", make=_stranger)
         yield _case(f"out_locked-{name}", at("{here}"), "R5", "another evalcam run", make=_locked)
         yield _case(f"out_dangling-{name}", at("{here}/lost"), "R2", make=_dangling)
         yield _case(f"out_in_proc-{name}", at("/proc/x/y"), "R5")
@@ -109,11 +107,6 @@ def _file(here: Path) -> None:
 
 def _other_run(here: Path) -> None:
     (here / "metrics.json").write_text('{"accuracy": 1}')
-
-
-def _stranger(here: Path) -> None:
-    for name in ("metrics.json", "config.yaml", "explanations.csv", "environment.json", "notes.txt"):
-        (here / name).write_text("somebody's")
 
 
 def _locked(here: Path) -> None:

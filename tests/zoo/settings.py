@@ -53,8 +53,8 @@ def small_shared_memory(here: Path, results: Path) -> None:
 
 
 def small_files(here: Path, results: Path) -> None:
-    """No file may grow beyond 2,000 bytes, as by `ulimit -f`."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+    """No file may grow beyond 300 bytes, as by `ulimit -f`."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
 
 
 def few_open_files(here: Path, results: Path) -> None:
