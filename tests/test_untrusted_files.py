@@ -5,7 +5,7 @@ arguments that make a call safe.
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
@@ -20,7 +20,7 @@ BETWEEN_PROCESSES = {"distributed.py", "workflows/round_process.py", "workflows/
 UNPICKLING = {"pickle", "cPickle", "_pickle", "dill", "joblib", "shelve", "marshal", "cloudpickle", "jsonpickle"}
 
 
-def calls(tree: ast.AST) -> Iterator[tuple[str, dict[str, object]]]:
+def calls(tree: ast.AST) -> Iterator[tuple[str, Mapping[str, object]]]:
     """Each call's dotted name, and its keyword arguments that are constants."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):

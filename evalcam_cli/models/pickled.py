@@ -6,6 +6,7 @@ that is larger than a training state needs, is a `ValueError` that says what the
 """
 
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -82,12 +83,13 @@ def read_pickle(stream: IO[bytes], storages: dict[str, Storage]) -> Any:
         ValueError: It is damaged, too large, or asks for anything else.
     """
     machine = _Machine(storages)
-    for number, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-        if number == MAX_OPCODES:
-            raise ValueError(f"its structure takes more than {MAX_OPCODES:,} steps")
-        if opcode.name == "STOP":
-            break
-        machine.step(opcode.name, argument)
+    with warnings.catch_warnings(action="ignore"):  # of escapes in texts of protocol 0, which are refused
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+            if number == MAX_OPCODES:
+                raise ValueError(f"its structure takes more than {MAX_OPCODES:,} steps")
+            if opcode.name == "STOP":
+                break
+            machine.step(opcode.name, argument)
     return machine.result()
 
 

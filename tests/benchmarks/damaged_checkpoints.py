@@ -69,7 +69,7 @@ def damaged(content: bytes, generator: np.random.Generator) -> bytes:
     """The content after one accident."""
     changed, size = bytearray(content), len(content)
     begin = int(generator.integers(size))
-    length = int(min(2 ** generator.integers(0, 13), size - begin))
+    length = min(2 ** int(generator.integers(0, 13)), size - begin)
     match int(generator.integers(8)):
         case 0 | 1:
             changed[begin] ^= 1 << int(generator.integers(8))

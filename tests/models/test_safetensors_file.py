@@ -124,14 +124,13 @@ def test_a_file_larger_than_any_weights_is_not_read(tmp_path: Path) -> None:
 def test_weights_larger_than_the_memory_are_a_matter_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "w"
-    with path.open("wb") as file:
-        file.write(b"PK\x03\x04")
-        file.truncate(2**55)
-    monkeypatch.setattr("evalcam_cli.models.checkpoint._MAX_BYTES", 2**60)
+    def refuse(path: Path) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("evalcam_cli.models.checkpoint.opened", refuse)
 
     with pytest.raises(MachineError, match="memory"):
-        read_file(path)
+        read_file(tmp_path / "w")
 
 
 def test_a_header_with_anything_but_spaces_behind_it_is_refused() -> None:

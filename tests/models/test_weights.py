@@ -1,7 +1,7 @@
 """Weights from elsewhere, read without running code from them."""
 
-import os
-import pickle
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
 
@@ -10,9 +10,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.errors import CheckpointError, MachineError
 from evalcam_cli.models.architectures import build_model
+from evalcam_cli.models.checkpoint import Checkpoint, save_checkpoint
 from evalcam_cli.models.weights import fit_weights, imagenet_weights, read_weights
+from tests.benchmarks import damaged_checkpoints
+from tests.zoo import malicious
+from tests.zoo.cases import CANARY
 
 SPARSE = torch.sparse_coo_tensor(torch.tensor([[0]]), torch.tensor([1.0]), (4,), check_invariants=True)
 
@@ -78,41 +83,41 @@ def test_half_precision_weights_are_widened(state: dict[str, Tensor], tmp_path: 
     assert model.state_dict()["conv1.weight"].dtype == torch.float32
 
 
-class Canary:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-
-    def __reduce__(self) -> tuple[object, tuple[str, int]]:
-        return os.open, (self.path, os.O_CREAT)
-
-
-@pytest.mark.parametrize("wrapping", ["torch.save", "in a state dict", "raw pickle"])
-def test_a_pickle_that_would_run_code_is_refused_and_not_run(
-    tmp_path: Path, wrapping: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("unsafe", ["0", "1"])
+def test_a_file_that_would_run_code_is_refused_and_not_run(
+    tmp_path: Path, unsafe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")  # switches torch's own protection off where it can
-    canary = tmp_path / "canary"
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", unsafe)  # switches torch's own protection off where it can
+    monkeypatch.setenv(CANARY, str(tmp_path / "canary"))
     path = tmp_path / "w.pt"
-    if wrapping == "raw pickle":
-        path.write_bytes(pickle.dumps(Canary(canary)))
-    else:
-        torch.save(Canary(canary) if wrapping == "torch.save" else {"a": torch.ones(1), "b": Canary(canary)}, path)
+    for name, content in malicious.contents().items():
+        path.write_bytes(content)
 
-    with pytest.raises(CheckpointError, match="refused") as caught:
-        read_weights(path)
+        with pytest.raises(CheckpointError, match="refused") as caught:
+            read_weights(path)
 
-    assert not canary.exists()
-    assert "weights_only" not in str(caught.value)
+        assert not (tmp_path / "canary").exists(), name
+        assert "weights_only" not in str(caught.value)
 
 
-def test_the_canary_sings_when_the_file_is_loaded_the_unsafe_way(tmp_path: Path) -> None:
-    torch.save(Canary(tmp_path / "canary"), tmp_path / "w.pt")
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_the_canary_is_there_whenever_such_a_file_is_loaded_the_unsafe_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contents = malicious.contents()
+    path, canary = tmp_path / "w.pt", tmp_path / "canary"
+    monkeypatch.setenv(CANARY, str(canary))
+    run = []
+    for name, content in contents.items():
+        path.write_bytes(content)
+        with contextlib.suppress(Exception):  # what the code leaves behind is often no value
+            malicious.unsafe_load(path)
+        if canary.exists():
+            run.append(name)
+            canary.unlink()
 
-    torch.load(tmp_path / "w.pt", weights_only=False)
-
-    assert (tmp_path / "canary").exists()
+    assert run == [*contents]
+    assert len(run) >= 20
 
 
 @pytest.mark.parametrize("value", [[1, 2], {}, {"a": 3}, torch.ones(2), {"a": SPARSE}])
@@ -123,11 +128,89 @@ def test_what_is_no_state_dict_is_refused(tmp_path: Path, value: object) -> None
         read_weights(tmp_path / "w.pt")
 
 
-def test_non_finite_weights_are_refused(state: dict[str, Tensor]) -> None:
-    broken = state | {"conv1.weight": torch.full_like(state["conv1.weight"], float("nan"))}
+@pytest.mark.parametrize(
+    ("name", "change", "reason"),
+    [
+        ("conv1.weight", lambda tensor: tensor * float("nan"), "NaN"),
+        ("conv1.weight", lambda tensor: tensor.double() * 1e300, "NaN or infinite"),
+        ("bn1.running_var", lambda tensor: -tensor, "negative variance"),
+        ("conv1.weight", Tensor.long, "int64"),
+        ("fc.bias", Tensor.bool, "bool"),
+    ],
+    ids=["NaN", "too large for a float32", "negative variance", "whole numbers", "booleans"],
+)
+def test_weights_that_make_no_sense_are_refused(
+    state: dict[str, Tensor], name: str, change: Callable[[Tensor], Tensor], reason: str
+) -> None:
+    model = build_model("resnet18", 5)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
-    with pytest.raises(CheckpointError, match="NaN"):
-        fit_weights(build_model("resnet18", 5), broken, place="here", new_head=False)
+    with pytest.raises(CheckpointError, match=reason):
+        fit_weights(model, state | {name: change(state[name])}, place="here", new_head=False)
+
+    assert all(torch.equal(model.state_dict()[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [("module.", "'module.'"), ("before 1.6", "no checksum"), ("half", "float16"), ("plain", None)],
+)
+def test_what_was_done_to_foreign_weights_is_said(
+    state: dict[str, Tensor], tmp_path: Path, caplog: pytest.LogCaptureFixture, form: str, words: str | None
+) -> None:
+    given = {
+        "module.": {f"module.{name}": tensor for name, tensor in state.items()},
+        "half": {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()},
+    }.get(form, state)
+    torch.save(given, tmp_path / "w.pt", _use_new_zipfile_serialization=form != "before 1.6")
+    place = str(tmp_path / "w.pt")
+
+    fit_weights(build_model("resnet18", 5), read_weights(tmp_path / "w.pt"), place=place, new_head=False)
+
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == (words is not None)
+    assert all(place in warning and str(words) in warning for warning in warnings)
+
+
+def test_a_checkpoint_whose_description_lost_its_name_is_not_taken_for_foreign_weights(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_checkpoint(path, Checkpoint("resnet18", 2, ("a", "b"), Preprocessing(32, "pad")), {"a": torch.ones(2)})
+    path.write_bytes(path.read_bytes().replace(b'"evalcam"', b'"evalcan"', 1))
+
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("form", ["native", "zip", "legacy"])
+def test_damage_never_gives_other_weights_and_only_one_kind_of_error(tmp_path: Path, form: str) -> None:
+    content = damaged_checkpoints.files(tmp_path)[form]
+
+    result = damaged_checkpoints.damage(content, 100, seed=2)
+
+    assert [*result.errors] == ["CheckpointError"]
+    assert result.outcomes["other"] == 0 or form == "legacy"  # which has no checksum
+    assert sum(result.outcomes.values()) >= 90
+
+
+@pytest.mark.parametrize("form", ["native", "zip", "legacy"])
+def test_mutants_give_only_one_kind_of_error(tmp_path: Path, form: str) -> None:
+    content = damaged_checkpoints.files(tmp_path)[form]
+
+    result = damaged_checkpoints.mutate(content, form, 334, seed=3)
+
+    assert [*result.errors] == ["CheckpointError"]
+    assert result.outcomes["other"] <= 2  # where a mutant names another tensor, with all checksums right
+    assert result.slowest < 5
+
+
+def test_a_damaged_download_is_found_before_it_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cached = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"PK\x03\x04")
+
+    with pytest.raises(CheckpointError, match=r"resnet18-f37072fd.pth is damaged"):
+        imagenet_weights("resnet18")
 
 
 def test_a_refused_download_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
