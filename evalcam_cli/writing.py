@@ -286,6 +286,10 @@ def amount(size: int) -> str:
     return f"{value:.0f} {units[0]}" if units[0] == "bytes" else f"{value:.1f} {units[0]}"
 
 
+_PLACES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EEXIST, errno.ELOOP)
+"""What the system says of a path that can hold nothing: of another kind, too long, a link to nowhere."""
+
+
 def write_error(path: Path, error: OSError, *, needed: int = 0) -> MachineError | UsageError:
     """What to tell the user when the system refused to write.
 
@@ -297,7 +301,7 @@ def write_error(path: Path, error: OSError, *, needed: int = 0) -> MachineError 
     place = shown(path.absolute())
     if len(place) > 300:  # else what is wrong with it would be cut off
         place = f"{place[:200]}…{place[-80:]}"
-    if error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL):
+    if error.errno in _PLACES:
         return UsageError(f"cannot write {place}: {error.strerror}; choose another --out")
     size = f"the file needs {amount(needed)}" if needed else "the disk is full"
     free = _free(path.parent) if error.errno == errno.ENOSPC else None
