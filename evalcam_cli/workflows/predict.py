@@ -1,5 +1,6 @@
 """Probabilities for images without labels."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from evalcam_cli.text import shown
 from evalcam_cli.workflows.checkpoints import WeightsRequest, load_classifier, logits_of
 from evalcam_cli.workflows.intake import place_for, settle_unreadable, tell_remarks
 from evalcam_cli.workflows.subjects import named_images
+
+_START = b"path,predicted,confidence,"
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,14 @@ def _refuse_taken(out: Path, *, overwrite: bool) -> None:
     place = shown(out.absolute())
     if out.is_dir():
         raise UsageError(f"--out {place} is a folder; name a file such as predictions.csv")
-    if out.exists() and not overwrite:
+    if not os.path.lexists(out):
+        return
+    if not overwrite:
         raise UsageError(f"{place} is there already; use --overwrite or another --out")
-    if out.exists() and not out.read_bytes().startswith(b"path,predicted,confidence,"):
+    if not out.is_file() or _start(out) != _START:
         raise UsageError(f"{place} is there and evalcam did not write it; move it away")
+
+
+def _start(out: Path) -> bytes:
+    with out.open("rb") as stream:
+        return stream.read(len(_START))
