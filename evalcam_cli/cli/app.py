@@ -184,6 +184,7 @@ app.command("lr-find", short_help="Suggest a learning rate.")(lr_find.lr_find)
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code."""
+    _occupy_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal still shows every name
@@ -203,6 +204,18 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
+def _occupy_closed_streams() -> None:
+    """Put nothing in the place of streams that the shell has closed (`>&-`): a file opened later would take it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it takes the lowest number that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 (until the process ends)
+
+
 def _ended(arguments: list[str] | None) -> int:
     """The exit code of a command."""
     if "" in (sys.argv[1:] if arguments is None else arguments):  # else it would stand for the working directory
@@ -212,6 +225,15 @@ def _ended(arguments: list[str] | None) -> int:
         app(arguments)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
+    except BrokenPipeError:  # here: while the command line was read, as by --version
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        known = _known_fault(error)
+        if known is None:
+            raise
+        write_err(f"evalcam: error: {known}")
+        return known.exit_code
     return 0
 
 
