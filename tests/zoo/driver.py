@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -108,7 +109,6 @@ def _become(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, path in enumerate(streams, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, encoding="utf-8") for number in (1, 2))
     os.environ[CANARY] = str(canary)
     torch.set_num_threads(1)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -116,11 +116,23 @@ def _become(
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     if setting is not None:
         setting(*places)
+    sys.stdout, sys.stderr = _stream(1), _stream(2)
     try:
         main(arguments)
     finally:
         if places[1].is_mount():  # it will be gone with this process
             shutil.copytree(places[1], places[1].with_name("seen"), symlinks=True)
+
+
+def _stream(number: int) -> Any:
+    """As Python sets it up: nothing where the descriptor is closed."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return None
+    return os.fdopen(
+        number, "w", buffering={1: -1, 2: 1}[number], encoding="utf-8"
+    )  # stdout by blocks, stderr by lines
 
 
 def _about_ending(case: Case, result: Result) -> list[str]:

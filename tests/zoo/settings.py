@@ -88,7 +88,6 @@ def closed_stdin(here: Path, results: Path) -> None:
 def closed_stdout(here: Path, results: Path) -> None:
     """As by `>&-`."""
     os.close(1)
-    sys.stdout = None
 
 
 def gone_folder(here: Path, results: Path) -> None:
