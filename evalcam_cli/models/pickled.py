@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-MAX_OPCODES = 2_000_000
+MAX_OPCODES = 500_000
+"""A ResNet-152 with the state of Adam and an average of its weights takes 100,000."""
 MAX_VALUES = 1_000_000
 """Counted as if each reference were a copy, which is what a careless reader would make of it."""
 MAX_DEPTH = 32

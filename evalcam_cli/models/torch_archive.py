@@ -100,8 +100,6 @@ def _read_zip(content: bytes) -> Saved:
         raise ValueError(f"it is an archive of more than {_MAX_MEMBERS:,} members")
     archive = zipfile.ZipFile(io.BytesIO(content))
     members = _members(archive, len(content))
-    if any(name == "constants.pkl" or name.startswith("code/") for name in members):
-        raise ValueError("it is a TorchScript archive, a program and not weights")
     if "data.pkl" not in members:
         raise ValueError("it is a ZIP archive, but not one of torch.save: it lacks data.pkl")
     if members["data.pkl"].file_size > _MAX_PICKLE:
@@ -139,6 +137,8 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
         raise ValueError(f"it is an archive of {len(entries):,} members")
     if len({entry.filename.casefold() for entry in entries}) < len(entries):
         raise ValueError("it is an archive with a name that is there twice")
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        raise ValueError("it is a TorchScript archive, a program and not weights")
     for entry in entries:
         if (
             entry.compress_type != zipfile.ZIP_STORED
