@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.zoo import configs, environment, file_system, images, manifests, predictions, splits
+from tests.zoo import checkpoints, configs, environment, file_system, images, manifests, predictions, splits
 from tests.zoo.cases import Case, Kit
 from tests.zoo.driver import faults, make_kit, tree
 
@@ -12,6 +12,7 @@ CASES = [
     *images.cases(),
     *file_system.cases(),
     *environment.cases(),
+    *checkpoints.cases(),
     *configs.cases(),
     *manifests.cases(),
     *predictions.cases(),
