@@ -389,3 +389,52 @@ def test_every_fold_of_every_division_needs_images(tmp_path: Path) -> None:
 
 def test_counts_name_the_rounds_of_all_divisions(tmp_path: Path) -> None:
     assert repeated(tmp_path).counts() == {f"fold {number}": {"cat": 2, "dog": 2} for number in range(4)}
+
+
+def stating(path: Path, **facts: object) -> Path:
+    """The split file, with other values in the JSON file beside it."""
+    beside = json_path(path)
+    beside.write_text(json.dumps(json.loads(beside.read_text()) | facts))
+    return path
+
+
+@pytest.mark.parametrize("classes", [["dog", "cat"], ["cat"], [], ["bird", "cat", "dog"], ["cat", "cat", "dog"]])
+def test_classes_that_the_rows_contradict_count_as_an_edit(tmp_path: Path, classes: list[str]) -> None:
+    """The order of the classes is the order of a model's outputs, and the fingerprint does not hold it."""
+    split, edited = read_split(stating(written(tmp_path), classes=classes))
+
+    assert edited
+    assert split.classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("source", ["/etc/passwd", "../m.csv", "a/m.csv", "", ".."])
+def test_a_source_that_is_no_bare_name_is_refused(tmp_path: Path, source: str) -> None:
+    """`split --check` reads it as the manifest."""
+    assert "not what evalcam writes" in fails(stating(written(tmp_path), source=source))
+
+
+@pytest.mark.parametrize("root", ["data", "", "../data", "C:\\data", "/" + "x" * 5000, "/\ud800"])
+def test_a_root_that_is_not_on_this_machine_is_asked_for(tmp_path: Path, root: str) -> None:
+    assert "--data" in fails(stating(written(tmp_path), root=root))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, True, 0.5, None])
+def test_a_seed_that_no_run_has_is_refused(tmp_path: Path, seed: object) -> None:
+    assert "not what evalcam writes" in fails(stating(written(tmp_path), seed=seed))
+
+
+@pytest.mark.parametrize("fold", ["100", "000007", "00000" + "9" * 5000, "\u0663", "1.0", " 1"])
+def test_a_fold_is_a_short_whole_number(tmp_path: Path, fold: str) -> None:
+    path = edit(written(tmp_path), "cat/0.png,cat,test,,,", f"cat/0.png,cat,test,,{fold},")
+
+    assert "row 2" in fails(path)
+    assert "is no fold" in fails(path)
+
+
+def test_two_rows_for_one_file_are_refused(tmp_path: Path) -> None:
+    """One in composed, one in decomposed form, of which the disk has one."""
+    (tmp_path / "caf\u00e9.png").write_bytes(b"")
+    samples = (Sample("cafe\u0301.png", "a", "train"), Sample("caf\u00e9.png", "a", "test"))
+
+    with pytest.raises(DataError, match="same file"):
+        located(Split(tmp_path, samples, ("a",)))
