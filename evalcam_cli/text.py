@@ -55,6 +55,11 @@ def file_stem(name: str) -> str:
     return re.sub(r"[^\w-]", "_", name)[:80] or "_"
 
 
+def file_path(path: str) -> str:
+    """The path with `_` for every character that `shown` would escape."""
+    return "".join(character if shown(character) == character else "_" for character in path)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` with the nearest known spelling, or nothing when none is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

@@ -12,6 +12,7 @@ from evalcam_cli.text import (
     csv_cell,
     csv_text,
     did_you_mean,
+    file_path,
     file_stem,
     json_escaped,
     listed,
@@ -81,6 +82,10 @@ def test_letters_stay_in_a_json_document_and_what_is_beyond_16_bits_is_two_escap
 )
 def test_a_class_becomes_part_of_a_file_name(name: str, stem: str) -> None:
     assert file_stem(name) == stem
+
+
+def test_a_path_of_a_file_to_write_keeps_all_that_is_seen() -> None:
+    assert file_path("정상 [1]/a\x1b[2J\n\u202eb\udcff.png") == "정상 [1]/a_[2J__b_.png"
 
 
 def test_the_nearest_spelling_is_offered_only_when_near() -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from evalcam_cli.data.images import UnreadableImage, decode, examine, open_regular
 from evalcam_cli.data.preprocessing import Preprocessing
-from evalcam_cli.text import counted
+from evalcam_cli.text import counted, file_path
 from evalcam_cli.workflows import subjects as images
 
 log = logging.getLogger("evalcam")
@@ -75,6 +75,7 @@ def _said(chosen: list[Subject], available: int) -> list[Subject]:
 
 def _stems(paths: Sequence[str]) -> list[str]:
     """Where each image's files go: its folder and stem; a stem taken twice keeps its suffix, then gets a number."""
+    paths = list(map(file_path, paths))
     stems = [PurePosixPath(path).with_suffix("").as_posix() for path in paths]
     taken = Counter(stem.casefold() for stem in stems)
     names = [path if taken[stem.casefold()] > 1 else stem for path, stem in zip(paths, stems, strict=True)]
