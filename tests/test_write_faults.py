@@ -24,14 +24,16 @@ from tests.benchmarks.write_faults import (
 traces = pytest.mark.skipif(not can_trace(), reason="strace is not installed, or may not trace")
 
 
-def struck(place: Path, name: str, points: int, *, target: str = "") -> list[Outcome]:
-    """What came of faults at some of a command's calls, those on files of one name first."""
+def struck(place: Path, name: str, points: int, *, around: str = "") -> list[Outcome]:
+    """What came of faults at some of a command's calls, or at some of those around the first one of a kind."""
     (place / "base").mkdir()
     (scenario,) = scenarios(place / "base", name)
     reference, calls = undisturbed(scenario, place / "undisturbed")
     dice = random.Random(6)
-    aimed = [point for point in calls if point.target.startswith(target)] if target else calls
-    chosen = [(point, dice.choice((KILL, KILL, *ERRORS))) for point in dice.sample(aimed, points)]
+    if around:
+        first = next(index for index, point in enumerate(calls) if point.call.startswith(around))
+        calls = calls[max(0, first - 3) : first + 5]
+    chosen = [(point, dice.choice((KILL, KILL, *ERRORS))) for point in dice.sample(calls, points)]
     return [examine(scenario, fault, point, place / "struck", reference) for point, fault in chosen]
 
 
@@ -44,7 +46,7 @@ def test_a_split_struck_while_it_is_written_over_is_the_old_one_or_the_new_one(t
 
 @traces
 def test_a_training_struck_while_a_state_takes_the_place_of_the_last_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    outcomes = struck(tmp_path, "train --resume", 3, target="last.safetensors")
+    outcomes = struck(tmp_path, "train --resume", 3, around="link")
 
     assert [one for one in outcomes if one.wrong or not one.hit] == []
 

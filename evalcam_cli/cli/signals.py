@@ -39,6 +39,8 @@ class _Arrivals:
     def __init__(self) -> None:
         self.number = 0
         """Of the first signal; 0 for none."""
+        self.answered = True
+        """Whether the block in which signals are answered is under way."""
         self._time = 0.0
         self._process = os.getpid()
 
@@ -56,7 +58,7 @@ class _Arrivals:
 
     def raise_again(self) -> None:
         """Raise what stands for the signal."""
-        if self.number:
+        if self.number and self.answered:
             raise KeyboardInterrupt if self.number == signal.SIGINT else Signalled
 
 
@@ -74,6 +76,7 @@ def answered() -> Iterator[None]:
     try:
         yield
     finally:
+        _arrivals.answered = False
         replace_handlers(changed)
 
 
