@@ -230,7 +230,7 @@ def _lying_facts() -> list[Case]:
                 0,
                 ("was edited",),
             ),
-            Case("splits/folds_lying", _stating(folds=3, ratios=None), _TRAIN, "refuse", 3, ("row 2",)),
+            Case("splits/folds_lying", _stating(folds=3, ratios=None), _TRAIN, "refuse", 3, ("this row none",)),
             Case("splits/repeats_lying", _stating(folds=3, repeats=2, ratios=None), _TRAIN, "refuse", 3, ("fold_1",)),
             Case(
                 "splits/json_gone",
@@ -305,7 +305,7 @@ def _own_data() -> list[Case]:
             seconds=20,
         )
         for name, (change, code, word) in changes.items()
-        for command in ((_TRAIN,) if name.startswith("leak") else (_TRAIN, (*_EVALUATE, "--subset", "train")))
+        for command in ((_TRAIN,) if name.startswith(("leak", "unicode")) else (_TRAIN, _EVALUATE))
     ]
 
 
