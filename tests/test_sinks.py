@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import matplotlib.backends.backend_agg
 import matplotlib.mathtext
@@ -111,7 +111,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def _listen(patch: pytest.MonkeyPatch, typeset: list[str], drawn: list[str]) -> None:
     parser, renderer = matplotlib.mathtext.MathTextParser, matplotlib.backends.backend_agg.RendererAgg
-    parse, draw = parser.parse, renderer.draw_text
+    parse, draw = parser.parse, cast(Any, renderer.draw_text)
 
     def parsed(self: Any, text: str, *arguments: Any, **options: Any) -> Any:
         typeset.append(text)

@@ -234,11 +234,11 @@ def _conditions(*, endless: bool) -> list[Change]:
     return [negated, never] if endless else [negated, never, _setter(("test", None), ast.Constant(True))]
 
 
-def _constant(value: object) -> Change:
+def _constant(value: str | float) -> Change:
     return lambda node: ast.Constant(value)
 
 
-def _other_values(value: object) -> list[object]:
+def _other_values(value: object) -> list[str | float]:
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int | float):
