@@ -153,7 +153,7 @@ def _about_words(case: Case, result: Result) -> list[str]:
         found.append(f"control characters in the output: {odd!r}")
     lines = result.err.splitlines()
     start = next((number for number, line in enumerate(lines) if line.startswith("evalcam: error")), len(lines))
-    if result.code and start == len(lines):
+    if result.code not in (0, 141) and start == len(lines):  # 141: nobody reads any more
         found.append("it fails without an error message")
     if len(lines) - start > MAX_LINES:
         found.append(f"{len(lines) - start} lines of error")
@@ -166,7 +166,7 @@ def _about_words(case: Case, result: Result) -> list[str]:
 def _about_files(case: Case, results: Path) -> list[str]:
     there = sorted(path.relative_to(results).as_posix() for path in results.rglob("*"))
     found = [f"left half-written: {name}" for name in there if name.endswith(".tmp")]
-    keeps_what_it_did = case.code == 5 or case.command[0] == "gradcam"  # as when it is interrupted
+    keeps_what_it_did = case.code in (5, 141) or case.command[0] == "gradcam"  # as when it is interrupted
     if case.code and not keeps_what_it_did:
         found += [f"written although refused: {name}" for name in there if name not in _BESIDE]
     return found

@@ -196,9 +196,7 @@ def _odd_names() -> Iterator[Case]:
     ignored = twins(".jpg", "a.jpg.part", "._a.png", ".hidden.png", "a.png~", "notes.txt", "Thumbs.db", "png", "a.psd")
     yield _case("name_no_images", ignored, "accept", check=partial(_counts, 8))
     yield _case("name_no_images-predict", ignored, "accept", command=_PREDICT, check=partial(_counts, 4))
-    yield _case(
-        "markup_across_folders", lambda here: _nest(here, "cat[", "red]x.png"), "accept", check=partial(_counts, 9)
-    )
+    yield _case("markup_across_folders", _markup, "accept", check=partial(_counts, 11))
     yield _case(
         "folder_of_escapes", lambda here: _nest(here, "cat/\x1b[2Jdeep", "x.png"), "accept", check=partial(_counts, 9)
     )
@@ -213,6 +211,12 @@ def _odd_names() -> Iterator[Case]:
     )
     yield _case("folder_hidden", lambda here: _nest(here, "cat/.cache", "x.png"), "accept", check=partial(_counts, 8))
     yield _case("class_hidden", lambda here: _nest(here, ".cache", "x.png"), "accept", check=partial(_counts, 8))
+
+
+def _markup(here: Path) -> None:
+    _classes(here)
+    for number in range(3):
+        _image(here / "cat[" / f"red]{number}.png", number)
 
 
 def _nest(here: Path, folder: str, name: str) -> None:
