@@ -152,7 +152,9 @@ def _about_words(case: Case, result: Result) -> list[str]:
     if odd or "\x7f" in text or any("\x80" <= character < "\xa0" for character in text):
         found.append(f"control characters in the output: {odd!r}")
     lines = result.err.splitlines()
-    start = next((number for number, line in enumerate(lines) if line.startswith("evalcam: error")), len(lines))
+    start = next(
+        (number for number, line in enumerate(lines) if line.startswith(("evalcam: error", "Error: "))), len(lines)
+    )
     if result.code not in (0, 141) and start == len(lines):  # 141: nobody reads any more
         found.append("it fails without an error message")
     if len(lines) - start > MAX_LINES:
