@@ -281,10 +281,12 @@ def _own_data() -> list[Case]:
         with (here / "s.csv").open("a", encoding="utf-8") as stream:
             stream.write("caf\u00e9.png,cat,train,,,\ncafe\u0301.png,cat,test,,,\n")
 
-    def near(here: Path) -> None:
-        Image.open(here / "data" / "cat" / "000.png").save(here / "data" / "cat" / "x.bmp")
+    def same_pixels(here: Path) -> None:
+        with (here / "s.csv").open(encoding="utf-8", newline="") as stream:
+            trained = next(row for row in csv.DictReader(stream) if row["set"] == "train")
+        Image.open(here / "data" / trained["path"]).save(here / "data" / "x.bmp")
         with (here / "s.csv").open("a", encoding="utf-8") as stream:
-            stream.write("cat/x.bmp,cat,test,,,\n")
+            stream.write(f"x.bmp,{trained['label']},test,,,\n")
 
     changes = {
         "folder_became_link": (link_folder, 3, "a symbolic link"),
@@ -292,7 +294,7 @@ def _own_data() -> list[Case]:
         "file_became_fifo": (fifo, 3, "not a regular file"),
         "corrupt_row": (corrupt, 3, "cannot be read"),
         "unicode_twice": (other_form, 3, "same file"),
-        "leak_same_pixels": (near, 3, "--drop-leaks"),
+        "leak_same_pixels": (same_pixels, 3, "--drop-leaks"),
     }
     return [
         Case(
