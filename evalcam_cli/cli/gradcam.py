@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evalcam_cli.cli import options
-from evalcam_cli.cli.terminal import screen, write_json, write_out, write_table
+from evalcam_cli.cli.terminal import screen, write_json_list, write_out, write_table
 from evalcam_cli.errors import UsageError
 from evalcam_cli.text import counted, shown
 
@@ -134,7 +134,7 @@ def gradcam(
     with screen(quiet=quiet) as view:
         result = explain(settings, request, view.progress)
     if json:
-        write_json([row.to_dict() for row in result.rows])
+        write_json_list(row.to_dict() for row in result.read_rows())
         return
     print_explanations(result)
 

@@ -1,12 +1,13 @@
 """evalcam predict."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from evalcam_cli.cli import options
-from evalcam_cli.cli.terminal import screen, write_json, write_out, write_table
+from evalcam_cli.cli.terminal import screen, write_json_list, write_out, write_table
 from evalcam_cli.text import shown
 
 _SHOWN = 20
@@ -40,13 +41,11 @@ def predict(
     with screen(quiet=quiet) as view:
         weights = WeightsRequest(ckpt, arch, classes)
         result = predict(settings, weights, images, out, overwrite=overwrite, progress=view.progress)
-    rows = result.rows()
     if json:
-        write_json([dict(zip(result.header(), row, strict=True)) for row in rows])
+        write_json_list(dict(zip(result.header(), row, strict=True)) for row in result.rows())
         return
-    write_table(
-        ["image", "predicted", "confidence"], [[row[0], row[1], f"{row[2]:.3f}"] for row in rows[:_SHOWN]], texts=(0, 1)
-    )
-    if len(rows) > _SHOWN:
-        write_out(f"and {len(rows) - _SHOWN:,} more")
+    first = [[row[0], row[1], f"{row[2]:.3f}"] for row in islice(result.rows(), _SHOWN)]
+    write_table(["image", "predicted", "confidence"], first, texts=(0, 1))
+    if len(result) > _SHOWN:
+        write_out(f"and {len(result) - _SHOWN:,} more")
     write_out(shown(out))

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -29,6 +29,16 @@ def write_err(text: str) -> None:
 def write_json(value: object) -> None:
     """Print one strict JSON document to stdout."""
     sys.stdout.write(json.dumps(value, ensure_ascii=True, allow_nan=False, indent=1) + "\n")
+
+
+def write_json_list(values: Iterable[object]) -> None:
+    """Print one strict JSON document, a list, as `write_json` does, while its values are made."""
+    between = "["
+    for value in values:
+        text = json.dumps(value, ensure_ascii=True, allow_nan=False, indent=1)
+        sys.stdout.write(f"{between}\n {text.replace(chr(10), chr(10) + ' ')}")
+        between = ","
+    sys.stdout.write("[]\n" if between == "[" else "\n]\n")
 
 
 def write_table(

@@ -1,6 +1,7 @@
 """What the metrics say over many images: means with intervals, and how often a map beats the random one."""
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,21 +44,27 @@ class Summary:
         return "better than random" if (low > 0) == self.higher_is_better else "worse than random"
 
 
-def summarise(records: Sequence[Faithfulness], groups: Sequence[str] | None = None) -> dict[str, Summary]:
+def summarise(records: Iterable[Faithfulness], groups: Sequence[str] | None = None) -> dict[str, Summary]:
     """Each metric over the records.
 
     Args:
-        records: Of one method; each image once.
+        records: Of one method; each image once. Two numbers of each metric are kept of them.
         groups: What images that depend on each other have in common, such as the patient. The intervals then allow for
             it.
     """
-    codes = np.arange(len(records)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    return {name: _summary(name, records, np.asarray(codes).ravel()) for name in METRICS}
+    pairs = {name: array("d") for name in METRICS}
+    for record in records:
+        for name, found in pairs.items():
+            found.extend((record.scores[name].score, record.scores[name].random))
+    tables = {name: np.array(found).reshape(-1, 2) for name, found in pairs.items()}
+    count = len(next(iter(tables.values())))
+    codes = np.arange(count) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    return {name: _summary(name, table, np.asarray(codes).ravel()) for name, table in tables.items()}
 
 
-def _summary(name: str, records: Sequence[Faithfulness], codes: NDArray[np.intp]) -> Summary:
-    pairs = np.array([[record.scores[name].score, record.scores[name].random] for record in records], dtype=np.float64)
-    scores, randoms = pairs.reshape(-1, 2).T
+def _summary(name: str, pairs: Floats, codes: NDArray[np.intp]) -> Summary:
+    """Of (N, 2) scores of maps and of their random maps."""
+    scores, randoms = pairs.T
     defined = ~(np.isnan(scores) | np.isnan(randoms))
     scores, randoms = scores[defined], randoms[defined]
     groups = np.unique(codes[defined], return_inverse=True)[1].ravel()

@@ -1,6 +1,7 @@
 """Boxes, masks and the numbers of localisation as rows, as a COCO document and as a section to read."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalcam_cli.explain.localisation_numbers import MEANINGS, Localisation
+from evalcam_cli.files import json_text
 from evalcam_cli.report.markup import escaped, table
 from evalcam_cli.report.tables import METRICS_HEADER, named_rows
-from evalcam_cli.text import counted
+from evalcam_cli.text import counted, json_escaped
 
 Box = tuple[int, int, int, int]
 
@@ -95,17 +97,24 @@ def coco_annotation(number: int, image: int, category: int, found: FoundObject) 
     return entry if found.mask is None else entry | {"segmentation": run_lengths(found.mask)}
 
 
-def coco_document(
-    classes: Sequence[str], images: Sequence[Mapping[str, object]], annotations: Sequence[Mapping[str, object]],
+def coco_pieces(
+    classes: Sequence[str], images: Iterable[Mapping[str, object]], annotations: Iterable[Mapping[str, object]],
     description: str = "",
-) -> dict[str, Any]:  # fmt: skip
-    """A COCO document (https://cocodataset.org/#format-data); category k + 1 is the class of output k."""
-    return {
-        "info": {"description": description},
-        "images": list(images),
-        "categories": [{"id": index + 1, "name": label, "supercategory": ""} for index, label in enumerate(classes)],
-        "annotations": list(annotations),
-    }
+) -> Iterator[bytes]:  # fmt: skip
+    """A COCO document (https://cocodataset.org/#format-data), piece by piece; category k + 1 is the class of output k.
+
+    Images are taken first, then annotations.
+    """
+    categories = [{"id": index + 1, "name": label, "supercategory": ""} for index, label in enumerate(classes)]
+    yield json_text({"info": {"description": description}, "categories": categories}).removesuffix("\n}\n").encode()
+    for name, values in (("images", images), ("annotations", annotations)):
+        yield f',\n "{name}": ['.encode()
+        between = "\n  "
+        for value in values:
+            yield (between + json_escaped(json.dumps(value, ensure_ascii=False, allow_nan=False))).encode()
+            between = ",\n  "
+        yield b"\n ]"
+    yield b"\n}\n"
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any]:

@@ -25,11 +25,12 @@ _KEPT_PIXELS = 2_000_000
 """A larger original is decoded again when it is drawn, rather than kept while its batch waits."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Subject:
     """One image to explain."""
 
-    file: Path
+    place: str
+    """Of its file: a text, which takes a fraction of what a `Path` does."""
     path: str
     """As reported."""
     relative: str
@@ -38,6 +39,10 @@ class Subject:
     """Of the true class; empty when unknown."""
     stem: str
     """Folder and stem of the output files, POSIX."""
+
+    @property
+    def file(self) -> Path:
+        return Path(self.place)
 
     @property
     def root(self) -> Path:
@@ -50,7 +55,7 @@ def named(arguments: Sequence[Path], classes: Sequence[str], limit: int | None) 
     found = images.named_images(arguments)
     stems = _stems([image.relative for image in found])
     chosen = [
-        Subject(image.file, str(image.path), image.relative, image.label if image.label in classes else "", stem)
+        Subject(str(image.file), str(image.path), image.relative, image.label if image.label in classes else "", stem)
         for image, stem in zip(found, stems, strict=True)
     ]
     return _said(chosen[:limit], len(chosen))
@@ -61,7 +66,7 @@ def of_set(chosen: images.Subjects, limit: int | None) -> list[Subject]:
     samples = images.in_turn(chosen.samples, limit)
     stems = _stems([sample.path for sample in samples])
     found = [
-        Subject(chosen.root / sample.path, sample.path, sample.path, sample.label, stem)
+        Subject(str(chosen.root / sample.path), sample.path, sample.path, sample.label, stem)
         for sample, stem in zip(samples, stems, strict=True)
     ]
     return _said(found, len(chosen.samples))

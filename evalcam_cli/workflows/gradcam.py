@@ -186,7 +186,7 @@ def _conclude(
         job.writing = replace(job.writing, full=_largest(job))
         job.draw(chosen, progress)
     if job.judge.find:
-        write_boxes(job.folder, job.ledger.entries(paths), job.writing.names, loaded.place)
+        write_boxes(job.folder, lambda: job.ledger.entries(paths), job.writing.names, loaded.place)
     found, said = {}, ""
     if request.boxes is not None:
         found = write_localisation(job.folder, job.ledger.entries(paths), shown(request.boxes.absolute()))
@@ -197,7 +197,7 @@ def _conclude(
             verdict=verdicts.get(job.writing.methods[0]),
         )  # fmt: skip
         said = report.write(chosen, progress)
-    scores = write_scores(job.folder, job.ledger.entries(paths)) if request.score else {}
+    scores = write_scores(job.folder, lambda: job.ledger.entries(paths)) if request.score else {}
     if verdicts:
         write_verdicts(job.folder, verdicts)
     write_manifest(job.folder, job.ledger.settings, job.writing, job.ledger.entries(paths))

@@ -57,10 +57,15 @@ def read_images(
     identities, unreadable = identify(root, paths, max_pixels=config.data.max_pixels, progress=progress)
     settle_unreadable(unreadable, len(paths), config, report_beside, notes.warn)
     tell_remarks(identities, notes.warn)
-    kept = tuple(replace(s, sha256=identities[s.path].sha256) for s in samples if s.path in identities)
+    kept = tuple(_with_hash(sample, identities) for sample in samples if sample.path in identities)
     refuse_vanished(samples, kept, "no readable images")
     left_out = tuple((path, f"unreadable: {reason}") for path, reason in unreadable.items())
     return Images(root, kept, identities, left_out)
+
+
+def _with_hash(sample: Sample, identities: Mapping[str, Identity]) -> Sample:
+    sha256 = identities[sample.path].sha256
+    return sample if sample.sha256 == sha256 else replace(sample, sha256=sha256)
 
 
 def settle_unreadable(

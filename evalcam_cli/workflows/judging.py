@@ -1,7 +1,8 @@
 """Boxes out of maps, and how well maps stand on known objects: image by image, then for the whole run."""
 
+import itertools
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from evalcam_cli.report.localisation import (
     FoundObject,
     box_rows,
     coco_annotation,
-    coco_document,
     coco_image,
+    coco_pieces,
     localisation_document,
     localisation_rows,
     localisation_section,
@@ -126,17 +127,29 @@ def _record(values: dict[str, Any]) -> Localised:
     return Localised(**{**values, **packed, "box": box})
 
 
-def write_boxes(folder: OutputFolder, entries: Iterable[Entry], classes: Sequence[str], model: str) -> None:
-    """Write `boxes.csv` and `coco.json`: the largest segment of each map of the first method."""
-    rows, images = [], []
-    annotations: list[dict[str, Any]] = []
-    for number, entry in enumerate(entries, start=1):
-        images.append(coco_image(number, entry.path, *entry.size))
-        for found in entry.extra.get(_OBJECTS, ()):
-            rows.append(found["row"])
-            annotations.append({**found["annotation"], "id": len(annotations) + 1, "image_id": number})
+def write_boxes(
+    folder: OutputFolder, entries: Callable[[], Iterable[Entry]], classes: Sequence[str], model: str
+) -> None:
+    """Write `boxes.csv` and `coco.json`: the largest segment of each map of the first method.
+
+    Args:
+        folder: Of the run.
+        entries: Gives its images, whenever it is called.
+        classes: In output order.
+        model: For the description.
+    """
+
+    def annotations() -> Iterator[dict[str, Any]]:
+        number = itertools.count(1)
+        for image, entry in enumerate(entries(), start=1):
+            for found in entry.extra.get(_OBJECTS, ()):
+                yield {**found["annotation"], "id": next(number), "image_id": image}
+
+    images = (coco_image(number, entry.path, *entry.size) for number, entry in enumerate(entries(), start=1))
+    rows = (found["row"] for entry in entries() for found in entry.extra.get(_OBJECTS, ()))
     folder.write_csv("boxes.csv", BOXES_HEADER, rows)
-    folder.write_json("coco.json", coco_document(classes, images, annotations, f"class maps of {model}"))
+    with folder.stream("coco.json") as stream:
+        stream.writelines(coco_pieces(classes, images, annotations(), f"class maps of {model}"))
 
 
 def write_localisation(folder: OutputFolder, entries: Iterable[Entry], place: str) -> dict[str, Localisation]:

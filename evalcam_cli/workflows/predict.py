@@ -1,18 +1,17 @@
 """Probabilities for images without labels."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evalcam_cli.config import RunConfig
 from evalcam_cli.data.identity import identify
 from evalcam_cli.distributed import joined, on_first
 from evalcam_cli.errors import UsageError
-from evalcam_cli.evaluation.predictions import Predictions
+from evalcam_cli.evaluation.predictions import Predictions, row_blocks
 from evalcam_cli.files import refuse_inside, write_csv
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.text import shown
@@ -25,25 +24,25 @@ _START = b"path,predicted,confidence,"
 
 @dataclass(frozen=True)
 class PredictResult:
-    """Probabilities in the order of the paths."""
+    """What was said of the images, in the order of the paths."""
 
-    paths: tuple[str, ...]
-    classes: tuple[str, ...]
-    probabilities: NDArray[np.float64]
-    """(N, K), after the checkpoint's temperature."""
-    predicted: NDArray[np.int64]
-    """(N,) index of the predicted class: by the operating point with two classes, else the most probable."""
+    predictions: Predictions
+    """Their targets are unknown, and not asked for."""
     out: Path
 
-    def rows(self) -> list[tuple[str | float, ...]]:
-        """`path, predicted, confidence, p:<class>…`."""
-        return [
-            (path, self.classes[index], float(row[index]), *map(float, row))
-            for path, index, row in zip(self.paths, self.predicted, self.probabilities, strict=True)
-        ]
+    def __len__(self) -> int:
+        return len(self.predictions.paths)
+
+    def rows(self) -> Iterator[tuple[str | float, ...]]:
+        """`path, predicted, confidence, p:<class>…`, made as they are asked for."""
+        said = self.predictions
+        for start, stop in row_blocks(*said.logits.shape):
+            called = (said.paths[start:stop], said.predicted[start:stop].tolist(), said.rows(start, stop))
+            for path, index, row in zip(*called, strict=True):
+                yield (path, said.classes[index], float(row[index]), *map(float, row))
 
     def header(self) -> tuple[str, ...]:
-        return ("path", "predicted", "confidence", *(f"p:{name}" for name in self.classes))
+        return ("path", "predicted", "confidence", *(f"p:{name}" for name in self.predictions.classes))
 
 
 def predict(
@@ -66,28 +65,30 @@ def _predict(
     refuse_inside(out, [path for path in arguments if path.is_dir()])
     _refuse_taken(out, overwrite=overwrite)
     place_for(out)
-    found = {str(image.path): image for image in named_images(arguments)}
-    loaded = load_classifier(weights, config)
-    files = {path: str(image.file) for path, image in found.items()}
-    identities, unreadable = identify(
-        Path(), list(files.values()), max_pixels=config.data.max_pixels, progress=progress
-    )
-    settle_unreadable(unreadable, len(found), config, out)
-    tell_remarks({path: identities[files[path]] for path in found if files[path] in identities})
-    paths = [path for path in found if files[path] not in unreadable]
-    classifier = loaded.classifier
-    logits = logits_of(classifier, Path(), [files[path] for path in paths], config, progress)
+    found = named_images(arguments)
+    classifier = load_classifier(weights, config).classifier
+    files = _readable({str(image.path): str(image.file) for image in found}, config, out, progress)
+    logits = logits_of(classifier, Path(), list(files.values()), config, progress)
     predictions = Predictions(
         classifier.classes,
         logits,
-        np.zeros(len(paths), dtype=np.int64),  # unknown, and not asked for
-        tuple(paths),
+        np.zeros(len(files), dtype=np.int64),
+        tuple(files),
         temperature=classifier.checkpoint.temperature or 1.0,
         operating_point=classifier.checkpoint.operating_point,
     )
-    result = PredictResult(predictions.paths, classifier.classes, predictions.probabilities, predictions.predicted, out)
+    result = PredictResult(predictions, out)
     write_csv(out, result.header(), result.rows())
     return result
+
+
+def _readable(files: dict[str, str], config: RunConfig, out: Path, progress: Progress) -> dict[str, str]:
+    """The images, as typed, that can be read, each with its file."""
+    places = list(files.values())
+    identities, unreadable = identify(Path(), places, max_pixels=config.data.max_pixels, progress=progress)
+    settle_unreadable(unreadable, len(files), config, out)
+    tell_remarks({path: identities[file] for path, file in files.items() if file in identities})
+    return {path: file for path, file in files.items() if file not in unreadable}
 
 
 def _refuse_taken(out: Path, *, overwrite: bool) -> None:

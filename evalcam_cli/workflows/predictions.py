@@ -258,7 +258,10 @@ def _predict(
     checkpoint = classifier.checkpoint
     refuse(classifier.classes)
     labels = rename_classes([sample.label for sample in subjects.samples], request.map_class, classifier.classes)
-    samples = [replace(sample, label=label) for sample, label in zip(subjects.samples, labels, strict=True)]
+    samples = [
+        sample if sample.label == label else replace(sample, label=label)
+        for sample, label in zip(subjects.samples, labels, strict=True)
+    ]
     samples, seen = _checked(samples, subjects.root, checkpoint.training_pixels, config, request, progress)
     logits = logits_of(classifier, subjects.root, [sample.path for sample in samples], config, progress)
     index = {label: position for position, label in enumerate(classifier.classes)}

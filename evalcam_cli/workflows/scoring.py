@@ -1,6 +1,6 @@
 """What each map is worth beside a random one: kept image by image, then for the whole run."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,18 +53,25 @@ def _record(values: dict[str, Any]) -> Faithfulness:
     return replace(Faithfulness(**values), scores=scores)
 
 
-def write_scores(folder: OutputFolder, entries: Iterable[Entry]) -> dict[str, dict[str, Summary]]:
-    """Write `scores.csv`, a row per image and method, and `scores.json` with their means; by method."""
-    rows: list[tuple[object, ...]] = []
-    records: dict[str, list[Faithfulness]] = {}
-    for entry in entries:
-        for method, values in entry.extra.get(SCORES, {}).items():
-            record = _record(values)
-            records.setdefault(method, []).append(record)
-            document = record.document()
-            rows.append((entry.path, method, record.class_index, *(document[name] for name in _columns())))
-    summaries = {method: summarise(found) for method, found in records.items()}
-    folder.write_csv("scores.csv", ("path", "method", "class_index", *_columns()), rows)
+def write_scores(folder: OutputFolder, entries: Callable[[], Iterable[Entry]]) -> dict[str, dict[str, Summary]]:
+    """Write `scores.csv`, a row per image and method, and `scores.json` with their means; by method.
+
+    Args:
+        folder: Of the run.
+        entries: Gives its images, whenever it is called.
+    """
+    methods: dict[str, None] = {}
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        for entry in entries():
+            for method, values in entry.extra.get(SCORES, {}).items():
+                methods[method] = None
+                record = _record(values)
+                document = record.document()
+                yield (entry.path, method, record.class_index, *(document[name] for name in _columns()))
+
+    folder.write_csv("scores.csv", ("path", "method", "class_index", *_columns()), rows())
+    summaries = {method: summarise(_records(entries(), method)) for method in methods}
     folder.write_json("scores.json", {
         method: {
             name: {
@@ -77,6 +84,11 @@ def write_scores(folder: OutputFolder, entries: Iterable[Entry]) -> dict[str, di
         for method, found in summaries.items()
     })  # fmt: skip
     return summaries
+
+
+def _records(entries: Iterable[Entry], method: str) -> Iterator[Faithfulness]:
+    found = (entry.extra.get(SCORES, {}) for entry in entries)
+    return (_record(scores[method]) for scores in found if method in scores)
 
 
 def _columns() -> list[str]:

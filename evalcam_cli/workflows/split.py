@@ -118,10 +118,10 @@ def _refuse_repeat_columns(listing: Listing, config: RunConfig) -> None:
 def _pooled(listing: Listing, given: bool, config: RunConfig) -> tuple[Sample, ...]:
     """The samples with the sets that will be respected: none of a division to be ignored, no val beside folds."""
     if not given:
-        return tuple(replace(sample, set="") for sample in listing.samples)
+        return tuple(replace(sample, set="") if sample.set else sample for sample in listing.samples)
     if config.split.folds is None:
         return listing.samples
-    return tuple(replace(sample, set="train" if sample.set == "val" else sample.set) for sample in listing.samples)
+    return tuple(replace(sample, set="train") if sample.set == "val" else sample for sample in listing.samples)
 
 
 def _divide(images: Images, given: bool, config: RunConfig, notes: Notes) -> tuple[Sample, ...]:

@@ -109,16 +109,21 @@ def choose_subjects(
     return from_run(run, place, subset=subset or default)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NamedImage:
     """One image file named on the command line, or found in a folder named there."""
 
-    path: Path
-    """As typed."""
+    folder: Path
+    """The folder named, or that of the file named."""
     relative: str
     """To the folder it was found in, or its name; POSIX."""
     label: str = ""
     """The name of its class folder when an argument was a folder of class folders."""
+
+    @property
+    def path(self) -> Path:
+        """As typed."""
+        return self.folder / self.relative
 
     @property
     def file(self) -> Path:
@@ -141,9 +146,9 @@ def named_images(arguments: Sequence[Path]) -> list[NamedImage]:
             ]
             if not names:
                 raise DataError(f"no images under {shown(argument.absolute())}")
-            found += [NamedImage(argument / name, name, _class_folder(name)) for name in sorted(names)]
+            found += [NamedImage(argument, name, _class_folder(name)) for name in sorted(names)]
         elif argument.exists():
-            found.append(NamedImage(argument, argument.name))
+            found.append(NamedImage(argument.parent, argument.name))
         else:
             raise UsageError(f"there is no image {shown(argument.absolute())}")
     if not found:

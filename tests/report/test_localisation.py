@@ -16,8 +16,8 @@ from evalcam_cli.report.localisation import (
     FoundObject,
     box_rows,
     coco_annotation,
-    coco_document,
     coco_image,
+    coco_pieces,
     localisation_document,
     localisation_rows,
     localisation_section,
@@ -75,8 +75,11 @@ def test_a_coco_document_names_images_categories_and_annotations() -> None:
     mask[2:5, 1:7] = True
     found = FoundObject("b.png", "dog", (1, 2, 7, 5), 18, 0.75, mask)
 
-    document = coco_document(["cat", "dog"], [coco_image(1, "b.png", 9, 8)], [coco_annotation(1, 1, 2, found)])
+    pieces = coco_pieces(["cat", "dog"], [coco_image(1, "b.png", 9, 8)], [coco_annotation(1, 1, 2, found)], "maps")
+    document = json.loads(b"".join(pieces))
 
+    assert list(document) == ["info", "categories", "images", "annotations"]
+    assert document["info"] == {"description": "maps"}
     assert document["images"] == [{"id": 1, "file_name": "b.png", "width": 9, "height": 8}]
     assert [(one["id"], one["name"]) for one in document["categories"]] == [(1, "cat"), (2, "dog")]
     (annotation,) = document["annotations"]
@@ -84,7 +87,13 @@ def test_a_coco_document_names_images_categories_and_annotations() -> None:
     assert annotation["area"] == mask.sum()
     assert (annotation["image_id"], annotation["category_id"], annotation["score"]) == (1, 2, 0.75)
     np.testing.assert_array_equal(decoded(annotation["segmentation"]), mask)
-    json.loads(json_text(document))
+
+
+def test_a_coco_document_of_no_image_is_whole() -> None:
+    document = json.loads(b"".join(coco_pieces(["a\u2028"], [], [])))
+
+    assert (document["images"], document["annotations"]) == ([], [])
+    assert document["categories"][0]["name"] == "a\u2028"
 
 
 def test_an_annotation_without_a_mask_has_no_segmentation() -> None:
