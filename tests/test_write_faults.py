@@ -64,8 +64,7 @@ def test_only_calls_that_change_what_is_below_the_folder_are_counted(tmp_path: P
     ]
 
     assert list(writing_calls(trace, tmp_path)) == [
-        Point("openat", 2, "b"), Point("write", 1, "b"), Point("write", 1, "b"), Point("close", 2, "b"),
-        Point("rename", 1, "c"),
+        Point("openat", 2, "b"), Point("write", 1, "b"), Point("close", 2, "b"), Point("rename", 1, "c"),
     ]  # fmt: skip
 
 

@@ -25,12 +25,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, NoReturn
 
 from evalcam_cli.models.checkpoint import load_checkpoint
+from evalcam_cli.workflows import ahead
 from tests.conftest import draw_classes, read_rows
 from tests.workflows.training_process import (
     LAST,
@@ -112,7 +114,7 @@ def can_trace() -> bool:
 
 def run(arguments: list[str], place: Path, *, inject: str = "") -> tuple[int, list[str]]:
     """The exit code of a command (minus the signal that killed it), and the trace of its calls; `place` names logs."""
-    process = server().Process(target=become_when_told, args=(arguments, place))
+    process = server().Process(target=_become_serial, args=(arguments, place))
     process.start()
     log = place.with_name(f"{place.name}.calls")
     options = ["-e", f"trace={','.join(CALLS)}", *(["-e", f"inject={inject}"] if inject else [])]
@@ -129,20 +131,32 @@ def run(arguments: list[str], place: Path, *, inject: str = "") -> tuple[int, li
     return process.exitcode, log.read_text(errors="replace").splitlines()
 
 
+def _become_serial(arguments: list[str], place: Path) -> NoReturn:
+    """As `become_when_told`, without threads that draw and write: strace counts the calls of each thread by itself."""
+
+    def one_by_one(work: Callable[[Any], Any], items: Iterable[Any], **_: object) -> Iterator[Any]:
+        yield from map(work, items)
+
+    ahead._in_threads = one_by_one  # type: ignore[assignment]
+    become_when_told(arguments, place)
+
+
 def writing_calls(trace: Sequence[str], folder: Path) -> Iterator[Point]:
-    """The calls of a trace that change what is below the folder."""
+    """The calls of a trace that change what is below the folder, those of the first thread."""
     counts: Counter[tuple[str, str]] = Counter()
     writable: dict[str, bool] = {}
+    first = ""
     for line in trace:
         found = _LINE.match(line)
         if found is None:
             continue
         thread, call, rest = found.groups()
+        first = first or thread
         counts[thread, call] += 1
         if call == "openat" and (made := re.search(r"= (\d+)<", rest)):
             writable[made[1]] = "O_CREAT" in rest or "O_RDWR" in rest
         below = re.findall(rf'[<"]{re.escape(str(folder))}([^">]*)[">]', rest)
-        if not below or (call == "openat" and "O_CREAT" not in rest):
+        if not below or thread != first or (call == "openat" and "O_CREAT" not in rest):
             continue
         if call == "close" and not writable.get(rest.partition("<")[0], False):
             continue
@@ -244,7 +258,8 @@ def _wrong_error(code: int, place: Path, reference: dict[str, str], out: str) ->
 
 
 def _err(place: Path) -> str:
-    return place.with_name(f"{place.name}.stderr").read_text(encoding="utf-8", errors="replace")
+    log = place.with_name(f"{place.name}.stderr")
+    return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
 
 def _left(place: Path) -> list[str]:
