@@ -242,7 +242,7 @@ def test_folders_are_made_and_a_file_in_the_way_is_told(tmp_path: Path) -> None:
 
 
 def test_a_file_swept_the_moment_it_was_made_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    swept = []
+    swept: list[Path] = []
 
     def lock(stream: object) -> bool:
         if not swept:

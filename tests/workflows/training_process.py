@@ -147,8 +147,8 @@ def make_careless() -> None:
             for part in parts:
                 stream.write(part)
 
-    checkpoint.write_parts = write_in_place  # type: ignore[assignment]
-    training_run.restore_training = lambda trainer, tensors, document: None
+    vars(checkpoint)["write_parts"] = write_in_place
+    vars(training_run)["restore_training"] = lambda trainer, tensors, document: None
 
 
 def server() -> ForkServerContext:
