@@ -7,6 +7,12 @@ attacker would try: instructions of the pickle, keys of the table and bytes of t
 out, with the checksums put right again, so that the mutant reaches the inner readers. A mutant may then hold other
 weights, as any rewritten file may; a damaged file may not. The form before torch 1.6 has no checksum, so of it only the
 kind of error is counted.
+
+Result (3,000 damaged, 10,020 mutated; 2 shared cores, under 0.6 s for any file): no file with checksums gave other
+weights, and every refusal was a CheckpointError. Damaged: native 1,000 of 1,000 refused; ZIP 932 refused, 66 the same
+weights (padding, dates); the form before 1.6: 602 refused, 371 other weights, of which the reader warns. Mutated:
+native 3,179 refused, 161 the same; ZIP 3,220 refused, 29 the same, 91 that fit no model; the form before
+1.6: 3,247 refused, 29 the same, 64 that fit no model.
 """
 
 import argparse
