@@ -32,6 +32,10 @@ _FOREIGN = (
     "data.image_size=32",
     *_QUICK,
 )
+_EXPLAIN = (
+    "gradcam", "{data}/cat/000.png", "--ckpt", "{here}/w.safetensors", "--arch", "resnet18",
+    "--classes", "{here}/names.txt", "--out", "{out}", "--set", "data.image_size=32",
+)  # fmt: skip
 HEADER = "path,target,p:cat,p:dog"
 ROWS = ["a.png,cat,0.9,0.1", "b.png,cat,0.4,0.6", "c.png,dog,0.2,0.8", "d.png,dog,0.3,0.7"]
 
@@ -292,7 +296,7 @@ def _class_names() -> list[Case]:
         Case(
             "predictions/names_good",
             made(lambda path: path.write_bytes(b"\xef\xbb\xbfcat\r\ndog\r\n")),
-            _FOREIGN,
+            _EXPLAIN,
             "accept",
             0,
             seconds=90,
