@@ -172,7 +172,7 @@ def test_every_command_says_the_same_of_the_same_image(run: Path, data: Path, tm
 
     said = evaluate(config(), EvaluateRequest(out=tmp_path / "out", ckpt=run)).predictions
     images = [data / path for path in said.paths]
-    predicted = predict(config(), WeightsRequest(run), images, tmp_path / "p.csv")
+    predicted = predict(config(), WeightsRequest(run), images, tmp_path / "p.csv").predictions
     maps = explain(config(), GradCamRequest(tmp_path / "maps", tuple(images[:12]), WeightsRequest(run))).rows
 
     np.testing.assert_allclose(predicted.probabilities, said.probabilities, atol=1e-6)

@@ -83,7 +83,7 @@ def test_the_same_image_gets_the_same_probability_in_every_command(run: Path, co
 
     result = predict(config(), WeightsRequest(run), images, tmp_path / "p.csv")
 
-    np.testing.assert_allclose(result.probabilities, evaluation.predictions.probabilities, atol=1e-6)
+    np.testing.assert_allclose(result.predictions.probabilities, evaluation.predictions.probabilities, atol=1e-6)
     rows = read_rows(tmp_path / "p.csv")
     assert list(rows[0]) == ["path", "predicted", "confidence", "p:a [b]", "p:정상"]
 
