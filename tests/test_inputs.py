@@ -25,7 +25,12 @@ def test_a_pipe_that_nobody_writes_to_is_empty(tmp_path: Path) -> None:
 def test_a_pipe_that_somebody_writes_to_is_read_to_its_end() -> None:
     """As the shell's `<(…)` makes one."""
     reading, writing = os.pipe()
-    later = threading.Timer(0.2, lambda: (os.write(writing, b"later"), os.close(writing)))
+
+    def write() -> None:
+        os.write(writing, b"later")
+        os.close(writing)
+
+    later = threading.Timer(0.2, write)
     later.start()
 
     content = read_bytes(Path(f"/dev/fd/{reading}"), 10)

@@ -43,6 +43,13 @@ def dataset(folder: Path, *, augmented: bool = True, cache: ImageCache | None = 
     return ImageDataset(folder, paths, PREPROCESSING, max_pixels=10**6, augmentation=augmentation, seed=5, cache=cache)
 
 
+def item(images: ImageDataset, index: int) -> tuple[torch.Tensor, int]:
+    """What this process, no worker, gets."""
+    found = images[index]
+    assert isinstance(found, tuple)
+    return found
+
+
 def epoch_of(folder: Path, workers: int, epoch: int) -> Batches:
     return next(epochs_of(dataset(folder), workers, first=epoch))
 
@@ -99,7 +106,7 @@ def test_a_cache_that_an_epoch_left_half_full_serves_the_next(folder: Path, tmp_
         kept = dataset(folder, cache=caches["train"])
         _ = [kept[index] for index in range(0, 11, 2)]
 
-        assert all(torch.equal(kept[index][0], plain[index][0]) for index in range(11))
+        assert all(torch.equal(item(kept, index)[0], item(plain, index)[0]) for index in range(11))
 
 
 def workers_of(images: ImageDataset, workers: int) -> int:
@@ -170,7 +177,7 @@ def test_augmentation_leaves_the_global_random_state_alone(folder: Path) -> None
 
 
 def test_no_augmentation_means_the_preprocessed_pixels(folder: Path) -> None:
-    pixels, index = dataset(folder, augmented=False)[4]
+    pixels, index = item(dataset(folder, augmented=False), 4)
 
     with Image.open(folder / "4.png") as image:
         expected = PREPROCESSING.apply(image.convert("RGB"))

@@ -4,6 +4,7 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from evalcam_cli.config import config_keys, default_of
 from tests.zoo.cases import CANARY, Case, Kit, Result
@@ -189,7 +190,7 @@ def _code() -> list[Case]:
 
 
 def _encodings() -> list[Case]:
-    contents = {
+    contents: dict[str, tuple[Any, ...]] = {
         "latin1": ("# café\n".encode("latin-1") + GOOD.encode(), "line 1", "not UTF-8"),
         "utf16": (GOOD.encode("utf-16"), "not UTF-8"),
         "utf16_without_mark": (GOOD.encode("utf-16-le"), "U+0000"),
@@ -201,7 +202,7 @@ def _encodings() -> list[Case]:
         "png": (b"\x89PNG\r\n\x1a\n" + bytes(100), "not UTF-8"),
         "pickle": (pickle.dumps({"train": {"lr": 1}}), "not UTF-8"),
     }
-    return [_refused(name, *words) for name, words in contents.items()]
+    return [_refused(name, content, *words) for name, (content, *words) in contents.items()]
 
 
 def _files() -> list[Case]:

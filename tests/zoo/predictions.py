@@ -1,5 +1,6 @@
 """Saved predictions, boxes and lists of class names that cannot be trusted."""
 
+import functools
 import io
 import json
 import os
@@ -165,7 +166,7 @@ def _own_files() -> list[Case]:
         "terabytes": (lying("99999999, 99999"), "no .npy file"),
         "negative": (lying("-4, 2"), ""),
         "zip": (
-            lambda path: np.savez(path.with_suffix(""), logits) or path.with_suffix(".npz").rename(path),
+            lambda path: path.write_bytes(_npz(logits)),
             "does not hold",
         ),
         "integers": (lambda path: np.save(path, logits.astype(np.int64)), "floating-point"),
@@ -192,7 +193,7 @@ def _own_files() -> list[Case]:
         "calibration": (b'{"classes": ["cat", "dog"], "calibration": [1]}', "no map"),
     }
 
-    def folder(here: Path, make: Callable[[Path], object], document: bytes) -> None:
+    def folder(here: Path, kit: Kit, *, make: Callable[[Path], object], document: bytes) -> None:
         rows = ["a.png,test,,cat,cat", "b.png,test,,cat,dog", "c.png,test,,dog,dog", "d.png,test,,dog,dog"]
         (here / "predictions.csv").write_text(
             "\n".join(["path,subset,group,target,predicted", *rows]), encoding="utf-8"
@@ -204,28 +205,34 @@ def _own_files() -> list[Case]:
     return [
         Case(
             f"predictions/logits_{name}",
-            lambda here, kit, make=make: folder(here, make, good),
+            functools.partial(folder, make=make, document=good),
             _FOLDER,
             "refuse",
             3,
             (word,),
             seconds=20,
-        )  # type: ignore[misc]
+        )
         for name, (make, word) in arrays.items()
     ] + [
         Case(
             f"predictions/metrics_{name}",
-            lambda here, kit, content=content: folder(here, lambda path: np.save(path, logits), content),
+            functools.partial(folder, make=lambda path: np.save(path, logits), document=content),
             _FOLDER,
             "refuse",
             3,
             (word,),
-        )  # type: ignore[misc]
+        )
         for name, (content, word) in documents.items()
     ]
 
 
-def _npy(array: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def _npz(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, array)
+    return stream.getvalue()
+
+
+def _npy(array: np.ndarray) -> bytes:
 
     stream = io.BytesIO()
     np.save(stream, array)
@@ -285,8 +292,8 @@ def _class_names() -> list[Case]:
     return [
         Case(
             f"predictions/names_{name}",
-            made(lambda path, content=content: path.write_bytes(content)),
-            _FOREIGN,  # type: ignore[misc]
+            made(functools.partial(Path.write_bytes, data=content)),
+            _FOREIGN,
             "refuse",
             2 if name not in ("one", "three") else 3,
             (word,),

@@ -234,7 +234,7 @@ def _lying_facts() -> list[Case]:
             Case("splits/repeats_lying", _stating(folds=3, repeats=2, ratios=None), _TRAIN, "refuse", 3, ("fold_1",)),
             Case(
                 "splits/json_gone",
-                lambda here, kit: (_copy(here, kit), (here / "s.json").unlink())[1],
+                _without_json,
                 _TRAIN,
                 "refuse",
                 2,
@@ -359,6 +359,11 @@ def _files() -> list[Case]:
             ("cannot read",),
         ),
     ]
+
+
+def _without_json(here: Path, kit: Kit) -> None:
+    _copy(here, kit)
+    (here / "s.json").unlink()
 
 
 def _copy(here: Path, kit: Kit) -> None:
