@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from evalcam_cli.errors import MachineError, UsageError
+from evalcam_cli.errors import EvalcamError, MachineError, UsageError
 from evalcam_cli.inputs import read_bytes
 from evalcam_cli.text import csv_cell, csv_text, json_escaped, listed, shown, shown_lines
 from evalcam_cli.writing import (
@@ -239,7 +239,12 @@ def output_folder(
     """
     _refuse_bad_place(path, inputs)
     made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    with _locked(path) as lock:
+    with contextlib.ExitStack() as stack:
+        try:
+            lock = stack.enter_context(_locked(path))
+        except EvalcamError:
+            _remove_empty(made)
+            raise
         written = _names(lock, path)
         _sweep_temporaries(path, written)
         folder = OutputFolder(path, lock, written, overwrite=overwrite and bool(written))
@@ -304,7 +309,13 @@ def _require_empty(path: Path, *, allowed: bool) -> None:
 def _tidy(path: Path, made: Iterable[Path]) -> None:
     with contextlib.suppress(OSError):
         (path / LOCK_NAME).unlink()
-        for folder in made:
+        _remove_empty(made)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, the innermost first, of which some may be missing or in use."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
             folder.rmdir()
 
 

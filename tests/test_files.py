@@ -266,3 +266,10 @@ def test_discarding_a_folder_takes_what_evalcam_wrote_and_leaves_a_stranger_s_fi
 
     assert not own.exists()
     assert sorted(path.name for path in shared.rglob("*")) == ["note.txt"]
+
+
+def test_a_place_that_cannot_be_made_leaves_no_folder_behind(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="too long"), output_folder(tmp_path / "a" / "b" / ("x" * 300)):
+        pass
+
+    assert list(tmp_path.iterdir()) == []

@@ -269,7 +269,7 @@ def _searches() -> list[Case]:
 
 def _assignments() -> list[Case]:
     texts = {
-        "nothing": ("", "section.key=value"),
+        "nothing": ("", "is empty"),
         "no_equals": ("train.lr", "section.key=value"),
         "no_key": ("=1", "section.key=value"),
         "unknown": ("train.rate=1", "unknown config key"),
@@ -300,7 +300,7 @@ def _assignments() -> list[Case]:
 
 def _gates() -> list[Case]:
     texts = {
-        "bare": ("accuracy", "no operator"), "nothing": ("", "no operator"), "operator": (">=", "no metric"),
+        "bare": ("accuracy", "no operator"), "nothing": ("", "is empty"), "operator": (">=", "no metric"),
         "no_metric": ("=0.9", "no operator"), "no_number": ("accuracy=", "is no number"),
         "nan": ("accuracy=nan", "is no number"), "infinite": ("accuracy=inf", "is no number"),
         "percent": ("accuracy=90%", "is no number"), "beyond": ("accuracy=90", "decides nothing"),
