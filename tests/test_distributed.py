@@ -25,6 +25,8 @@ from tests.conftest import REPOSITORY, TINY, read_rows
 from tests.processes import Answer, in_processes
 from tests.training.test_trainer import config, trainer_of
 
+pytestmark = pytest.mark.slow
+
 TRAINING = ("--epochs", "3", *TINY, "--set", "model.freeze_batch_norm=true")
 
 

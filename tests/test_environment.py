@@ -13,7 +13,7 @@ from tests.zoo.cases import Kit
 from tests.zoo.driver import make_kit
 from tests.zoo.formats import encoded, picture
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX only")
+pytestmark = [pytest.mark.skipif(os.name == "nt", reason="POSIX only"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

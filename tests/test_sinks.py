@@ -29,6 +29,8 @@ from evalcam_cli.text import csv_cell, shown
 from tests.cli.commands import Outcome, run_command
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.slow
+
 CLASSES = (
     '=HYPERLINK("http://evil.example","x")<script>document.title="owned"</script>',
     "$\\frac{1}{0}$ \\input{/etc/passwd} % & _ # ^ ~ {{7*7}}",

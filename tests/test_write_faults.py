@@ -21,6 +21,8 @@ from tests.benchmarks.write_faults import (
     writing_calls,
 )
 
+pytestmark = pytest.mark.slow
+
 traces = pytest.mark.skipif(not can_trace(), reason="strace is not installed, or may not trace")
 
 

@@ -8,6 +8,8 @@ from tests.zoo import checkpoints, configs, environment, file_system, images, ma
 from tests.zoo.cases import Case, Kit
 from tests.zoo.driver import faults, make_kit, tree
 
+pytestmark = pytest.mark.slow
+
 CASES = [
     *images.cases(),
     *file_system.cases(),

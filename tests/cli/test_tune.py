@@ -21,6 +21,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_two_processes_search_and_the_best_config_is_written(colours: Path, tmp_path: Path, config: Path) -> None:
     out = tmp_path / "out"
 
@@ -51,6 +52,7 @@ def test_two_processes_search_and_the_best_config_is_written(colours: Path, tmp_
     assert "helper ended" not in outcome.err
 
 
+@pytest.mark.slow
 def test_the_helpers_find_the_images_of_a_given_split_wherever_the_config_says_data_are(
     colours: Path, tmp_path: Path, config: Path
 ) -> None:

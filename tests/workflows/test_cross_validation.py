@@ -140,6 +140,7 @@ def test_the_table_ends_with_the_mean_and_the_sd(reference: CrossValidation) -> 
     assert accuracies[5] == pytest.approx(statistics.stdev(accuracies[:4]))
 
 
+@pytest.mark.slow
 @needs_proc
 def test_killed_with_all_its_processes_it_goes_on_to_the_same_bits(
     reference: CrossValidation, colours: Path, tmp_path: Path, shell: Shell
@@ -166,6 +167,7 @@ def test_killed_with_all_its_processes_it_goes_on_to_the_same_bits(
     assert (out / "summary.json").exists()
 
 
+@pytest.mark.slow
 @needs_proc
 def test_a_signal_is_passed_on_and_every_round_saves(
     reference: CrossValidation, colours: Path, tmp_path: Path, shell: Shell
@@ -185,6 +187,7 @@ def test_a_signal_is_passed_on_and_every_round_saves(
     assert [one.weights_sha256 for one in resumed.results] == [one.weights_sha256 for one in reference.results[:2]]
 
 
+@pytest.mark.slow
 def test_a_round_that_fails_is_named_and_the_other_one_is_finished(colours: Path, tmp_path: Path) -> None:
     out = tmp_path / "cv"
     request = TrainRequest(out, colours, resume=True)

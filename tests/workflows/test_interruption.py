@@ -21,7 +21,10 @@ from tests.workflows.training_process import (
     wait_until,
 )
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc"),
+    pytest.mark.slow,
+]
 
 RICH = (
     "data.workers=2", "train.ema=0.9", "train.accumulate=2", "train.mixup=0.2",

@@ -12,7 +12,10 @@ from tests.workflows.training_process import LAST, become_when_told, faults, ser
 PROCESSES = 8
 SETTINGS = ("data.image_size=32", "model.weights=none", "train.warmup_epochs=0", "data.workers=0", "train.batch_size=4")
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc"),
+    pytest.mark.slow,
+]
 
 
 def test_of_eight_trainings_that_start_at_once_one_runs(tmp_path: Path) -> None:

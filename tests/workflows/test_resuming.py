@@ -18,6 +18,8 @@ from evalcam_cli.workflows.training_run import BEST, LAST, PREVIOUS
 from tests.workflows.struck_training import EPOCHS, Begin, Blow, Reference, assert_ends_alike
 from tests.workflows.training_process import files_of
 
+pytestmark = pytest.mark.slow
+
 
 def keep(folder: OutputFolder, name: str, epoch: int, best: int) -> None:
     """A checkpoint with a weight that tells its epoch, and a state that knows of the best one."""

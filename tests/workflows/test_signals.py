@@ -20,7 +20,10 @@ from tests.cli.commands import run_command
 from tests.workflows.struck_training import Begin, Blow, Reference, assert_ends_alike
 from tests.workflows.training_process import server, wait_until
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc"),
+    pytest.mark.slow,
+]
 
 
 @pytest.fixture

@@ -107,6 +107,7 @@ def test_an_interrupted_run_continues_to_the_same_bits(
     assert [record.epoch for record in read_history(result.folder / "history.csv")] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_killed_process_continues_to_the_same_bits(colours: Path, tmp_path: Path) -> None:
     """kill -9 in the middle of an epoch and resume at once, while the workers of the killed run may still live."""
 
