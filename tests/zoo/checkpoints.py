@@ -108,7 +108,7 @@ def _bombs() -> list[Case]:
     legacy = as_legacy({"w": torch.ones(1000)})
     files: dict[str, tuple[Make, str]] = {
         "deep_tuple_key": (lambda kit: craft(b"\x80\x02}" + b")" + b"\x85" * 200_000 + b"K\x01s."), "refused"),
-        "deep_value": (lambda kit: craft(b"\x80\x02}" + _text(1) + b")" + b"\x85" * 200_000 + b"s."), "deeper"),
+        "deep_value": (lambda kit: craft(b"\x80\x02}" + _text(1) + b")" + b"\x85" * 50_000 + b"s."), "deeper"),
         "memo_bomb": (lambda kit: craft(_memo_bomb()), "values"),
         "self": (lambda kit: craft(b"\x80\x02}q\x00" + _text(1) + b"h\x00s."), "contains itself"),
         "zip_bomb": (lambda kit: _compressed(as_zip({"w": torch.zeros(64 << 20)})), "compressed"),

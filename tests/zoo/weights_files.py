@@ -19,8 +19,8 @@ FOREIGN = ("--arch", "resnet18", "--classes", "{here}/classes.txt", "--set", "da
 COMMANDS = {
     "predict": ("predict", "{data}/cat/000.png", "--ckpt", "{here}/w", "--out", "{out}.csv", *FOREIGN),
     "evaluate": (
-        "evaluate", "--split", "{split}", "--ckpt", "{here}/w", "--out", "{out}", "--set", "evaluate.bootstrap=100",
-        *FOREIGN,
+        "evaluate", "--split", "{split}", "--subset", "val", "--ckpt", "{here}/w", "--out", "{out}",
+        "--set", "evaluate.bootstrap=100", *FOREIGN,
     ),
     "gradcam": ("gradcam", "{data}/cat/000.png", "--ckpt", "{here}/w", "--out", "{out}", *FOREIGN),
     "train": (
@@ -28,7 +28,10 @@ COMMANDS = {
         "--image-size", "32", "--set", "data.workers=0", "--set", "train.warmup_epochs=0",
     ),
 }  # fmt: skip
-"""By name, each with a weights file `w` and its classes, which native files do without."""
+"""By name, each with a weights file `w` and its classes, which native files do without.
+
+The validation images are asked for because a look at the test images is written down beside the split.
+"""
 
 
 def refused(name: str, make: Make, command: str, *words: str, megabytes: int = 1500, seconds: float = 30) -> Case:
