@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -214,18 +215,30 @@ def mutate(content: bytes, form: str, count: int, seed: int) -> Result:
     return judge(mutated(content, form, np.random.default_rng([seed, number])) for number in range(count))
 
 
+def numbers(result: Result) -> dict[str, Any]:
+    return {"outcomes": dict(result.outcomes), "errors": dict(result.errors), "slowest": result.slowest}
+
+
 def _main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="a tenth of the files")
-    quick = parser.parse_args().quick
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    asked = parser.parse_args()
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         contents = files(Path(folder))
-    scale = 1 if quick else 10
+    scale = 1 if asked.quick else 10
+    found: dict[str, dict[str, Any]] = {"damaged": {}, "mutated": {}}
     for form, content in contents.items():
-        _print(f"{form:6} damaged", damage(content, 100 * scale, 0))
-        _print(f"{form:6} mutated", mutate(content, form, 334 * scale, 1))
+        for what, result in (
+            ("damaged", damage(content, 100 * scale, 0)),
+            ("mutated", mutate(content, form, 334 * scale, 1)),
+        ):
+            _print(f"{form:6} {what}", result)
+            found[what][form] = numbers(result)
+    if asked.json:
+        asked.json.write_text(json.dumps(found))
 
 
 def _print(what: str, result: Result) -> None:

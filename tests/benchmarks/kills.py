@@ -17,6 +17,7 @@ files. `--kills 12 --seed 1`, whole processes: 12 kills in 4 runs, 12 of 12 to e
 """
 
 import argparse
+import json
 import random
 import shutil
 import sys
@@ -27,6 +28,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import read_rows
 from tests.workflows.training_process import (
@@ -221,6 +223,20 @@ def judged(processes: list[TrainingProcess], reference: Reference) -> list[str]:
     return wrong
 
 
+def numbers(runs: list[KilledRun]) -> dict[str, Any]:
+    """What came of the kills."""
+    kills = [kill for run in runs for kill in run.kills]
+    return {
+        "kills": len(kills),
+        "runs": len(runs),
+        "equal": sum(len(run.kills) for run in runs if not run.wrong),
+        "corrupt": sum(len(kill.faults) for kill in kills),
+        "left": sum(run.left for run in runs),
+        "orphans": sum(run.orphans for run in runs),
+        "wrong": [f"{run.recipe}: {wrong}" for run in runs for wrong in run.wrong],
+    }
+
+
 def report(runs: list[KilledRun]) -> bool:
     """Print the tables and the verdict."""
     kills = [kill for run in runs for kill in run.kills]
@@ -233,17 +249,14 @@ def report(runs: list[KilledRun]) -> bool:
     print(f"\n{'killed while':32} kills")
     for phase, count in sorted(Counter(kill.phase for kill in kills).items()):
         print(f"{phase:32} {count:5}")
-    equal = sum(len(run.kills) for run in runs if not run.wrong)
-    corrupt = sum(len(kill.faults) for kill in kills)
-    for run in runs:
-        for wrong in run.wrong:
-            print(f"WRONG ({run.recipe}): {wrong}")
-    left, orphans = sum(run.left for run in runs), sum(run.orphans for run in runs)
+    found = numbers(runs)
+    for wrong in found["wrong"]:
+        print(f"WRONG: {wrong}")
     print(
-        f"\n{len(kills)} kills in {len(runs)} runs: {equal} of {len(kills)} to equal files, {corrupt} corrupt files, "
-        f"{left} half-written files left, {orphans} processes left"
+        f"\n{len(kills)} kills in {len(runs)} runs: {found['equal']} of {len(kills)} to equal files, "
+        f"{found['corrupt']} corrupt files, {found['left']} half-written files left, {found['orphans']} processes left"
     )
-    return equal == len(kills) and not corrupt
+    return bool(found["equal"] == len(kills) and not found["corrupt"])
 
 
 def main() -> None:
@@ -254,6 +267,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="four kills of one run")
     parser.add_argument("--preloaded", action="store_true", help="fork processes that have imported everything")
     parser.add_argument("--control", action="store_true", help="kill a training that saves carelessly")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     asked = parser.parse_args()
     start: Start = PreloadedProcess if asked.preloaded else TrainingProcess
     struck: Start = CarelessProcess if asked.control else start
@@ -273,6 +287,8 @@ def main() -> None:
             runs.append(killed(struck, data, out, recipe, whole, min(asked.kills_per_run, kills - done), dice))
             if not runs[-1].wrong:
                 shutil.rmtree(out)
+    if asked.json:
+        asked.json.write_text(json.dumps(numbers(runs)))
     sys.exit(0 if report(runs) != asked.control else 1)
 
 

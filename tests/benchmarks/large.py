@@ -25,6 +25,7 @@ images, where loading the checkpoint decides.
 import argparse
 import contextlib
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -32,8 +33,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -59,6 +61,11 @@ class Spent:
     everyone: float
     """MB at the peaks of it and its workers together."""
     out: str
+
+    def numbers(self, images: int) -> dict[str, Any]:
+        found = asdict(self) | {"images": images}
+        del found["out"]
+        return found
 
     def row(self, name: str) -> str:
         return f"| {name} | {self.seconds:.1f} | {self.processor:.1f} | {self.own:.0f} | {self.everyone:.0f} |"
@@ -238,25 +245,30 @@ def main() -> None:
     parser.add_argument("what", nargs="*", default=["split", "manifest", "file", "slopes"])
     parser.add_argument("--quick", action="store_true", help="a tenth of the images")
     parser.add_argument("--folder", type=Path, help="where images are made, and kept for the next time")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args()
     share = 10 if options.quick else 1
     with contextlib.ExitStack() as stack:
         root = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         root.mkdir(parents=True, exist_ok=True)
-        fine = [_large(root, what, share) for what in options.what if what in LIMITS]
+        found: dict[str, Any] = {}
+        fine = [_large(root, what, share, found) for what in options.what if what in LIMITS]
         chosen = (
             SLOPES
             if "slopes" in options.what
             else {name: SLOPES[name] for name in options.what if name in SLOPES and name not in LIMITS}
         )
-        fine += [_slopes(root, chosen, share)] if chosen else []
+        fine += [_slopes(root, chosen, share, found)] if chosen else []
+    if options.json:
+        options.json.write_text(json.dumps(found))
     sys.exit(not all(fine))
 
 
-def _large(root: Path, what: str, share: int) -> bool:
+def _large(root: Path, what: str, share: int, found: dict[str, Any]) -> bool:
     measured = {"split": measure_split, "manifest": measure_manifest, "file": measure_file}[what]
     count = {"split": 100_000, "manifest": 1_000_000, "file": 1_000_000}[what] // share
     spent = measured(root, count)
+    found[what] = spent.numbers(count)
     seconds, memory = LIMITS[what]
     held = spent.seconds <= seconds and spent.everyone <= memory
     print("| | seconds | of the processor | MB | all |\n|---|--:|--:|--:|--:|")
@@ -266,7 +278,8 @@ def _large(root: Path, what: str, share: int) -> bool:
     return held
 
 
-def _slopes(root: Path, chosen: dict[str, tuple[int, int]], share: int) -> bool:
+def _slopes(root: Path, chosen: dict[str, tuple[int, int]], share: int, numbers: dict[str, Any]) -> bool:
+    numbers["slopes"] = {}
     images = root / "small"
     if not images.exists():
         draw_images(images, 20_000 // share)
@@ -274,6 +287,7 @@ def _slopes(root: Path, chosen: dict[str, tuple[int, int]], share: int) -> bool:
     for name, (few, many) in chosen.items():
         found, spent = slope(root, images, name, few // share, many // share)
         print(f"{spent.row(name)} {found:,.0f} bytes an image", flush=True)
+        numbers["slopes"][name] = found
         worst = max(worst, found)
     return worst <= 1024
 

@@ -20,6 +20,7 @@ import csv
 import functools
 import importlib.abc
 import importlib.machinery
+import json
 import multiprocessing
 import os
 import random
@@ -336,6 +337,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="modules whose name holds this")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="20 mutants")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args(arguments)
     modules = [name for name in TESTS if options.only in name]
     everything = [mutant for module in modules for mutant in mutants_of(module)]
@@ -350,7 +352,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with ThreadPoolExecutor(options.jobs) as pool:
         verdicts = list(pool.map(lambda mutant: _told(mutant, tested(mutant, TESTS[mutant.module])), drawn))
     print(f"{len(drawn):,} of {len(everything):,} mutants in {time.monotonic() - begun:.0f} s")
-    return summary(dict(zip(drawn, verdicts, strict=True)))
+    judged = dict(zip(drawn, verdicts, strict=True))
+    if options.json:
+        options.json.write_text(json.dumps(numbers(judged)))
+    return summary(judged)
 
 
 def _told(mutant: Mutant, verdict: str) -> str:
@@ -363,6 +368,22 @@ def known_survivors() -> dict[str, tuple[str, str]]:
     """From a mutant's name to (`equivalent` or `accepted`, why)."""
     with KNOWN.open(encoding="utf-8", newline="") as stream:
         return {row["mutant"]: (row["verdict"], row["reason"]) for row in csv.DictReader(stream)}
+
+
+def numbers(verdicts: Mapping[Mutant, str]) -> dict[str, Any]:
+    """What came of the mutants; equivalent ones are not counted."""
+    known = known_survivors()
+    alive = [mutant.name for mutant, verdict in verdicts.items() if verdict == "survived"]
+    equivalent = [name for name in alive if known.get(name, ("",))[0] == "equivalent"]
+    killed, counted = len(verdicts) - len(alive), len(verdicts) - len(equivalent)
+    return {
+        "mutants": len(verdicts),
+        "killed": killed,
+        "counted": counted,
+        "equivalent": len(equivalent),
+        "score": killed / max(1, counted),
+        "unexplained": [name for name in alive if name not in known],
+    }
 
 
 def summary(verdicts: Mapping[Mutant, str]) -> int:

@@ -14,6 +14,7 @@ Quick forms, on two busy cores: 4 signals to `split` and `predict`, 4 of 4 right
 
 import argparse
 import contextlib
+import json
 import os
 import random
 import shutil
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from functools import cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tests.benchmarks.write_faults import contents
 from tests.conftest import draw_classes
@@ -260,12 +261,23 @@ def strike_all(
     return blows
 
 
+def numbers(blows: list[Blow]) -> dict[str, Any]:
+    """What came of the signals."""
+    return {
+        "signals": len(blows),
+        "right": sum(not blow.wrong for blow in blows),
+        "slowest": max(blow.seconds for blow in blows),
+        "wrong": [f"{blow.command}: {wrong}" for blow in blows for wrong in blow.wrong],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="")
     parser.add_argument("--quick", action="store_true", help="6 signals")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     asked = parser.parse_args()
 
     def tell(blow: Blow) -> None:
@@ -281,9 +293,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         count = 6 if asked.quick else asked.count
         blows = strike_all(Path(place), count, seed=asked.seed, only=asked.only, tell=tell)
-    right = sum(not blow.wrong for blow in blows)
-    slowest = max(blow.seconds for blow in blows)
+    found = numbers(blows)
+    right, slowest = found["right"], found["slowest"]
     print(f"{len(blows)} signals: {right} ended and went on as they must; the slowest end took {slowest:.1f} s")
+    if asked.json:
+        asked.json.write_text(json.dumps(found))
     sys.exit(0 if right == len(blows) else 1)
 
 

@@ -20,6 +20,7 @@ state takes the place of the last one, 8 of `gradcam`: 27 of 27 right, none stru
 
 import argparse
 import hashlib
+import json
 import random
 import re
 import shutil
@@ -385,6 +386,23 @@ def examine_all(
         yield examine(scenario, fault, point, place / "struck", reference)
 
 
+def numbers(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """What came of the faults: those by which the command died, and those which it was told of."""
+    deaths = [one for one in outcomes if one.fault == KILL]
+    return {
+        "deaths": len(deaths),
+        "deaths_right": sum(not one.wrong for one in deaths),
+        "errors": len(outcomes) - len(deaths),
+        "errors_right": sum(not one.wrong for one in outcomes if one.fault != KILL),
+        "elsewhere": sum(not one.hit for one in outcomes),
+        "wrong": [
+            f"{one.scenario}, {one.fault} at {one.point.call} {one.point.number} ({one.point.target}): {wrong}"
+            for one in outcomes
+            for wrong in one.wrong
+        ],
+    }
+
+
 def report(outcomes: Sequence[Outcome]) -> bool:
     """Print the tables and the verdict."""
     print(f"\n{'command':20} {'fault':8} points  right  went on")
@@ -411,6 +429,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="commands with this in their name")
     parser.add_argument("--faults", default=",".join((KILL, *ERRORS)))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     asked = parser.parse_args()
     if not can_trace():
         sys.exit("strace is not installed, or may not trace")
@@ -429,6 +448,8 @@ def main() -> None:
                 flush=True,
             )
         right = report(outcomes)
+        if asked.json:
+            asked.json.write_text(json.dumps(numbers(outcomes)))
         print(f"{time.monotonic() - begin:.0f} s")
     sys.exit(0 if right else 1)
 
