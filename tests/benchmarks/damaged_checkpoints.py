@@ -232,7 +232,7 @@ def _main() -> None:
     found: dict[str, dict[str, Any]] = {"damaged": {}, "mutated": {}}
     for form, content in contents.items():
         for what, result in (
-            ("damaged", damage(content, 100 * scale, 0)),
+            ("damaged", damage(content, 101 * scale, 0)),
             ("mutated", mutate(content, form, 334 * scale, 1)),
         ):
             _print(f"{form:6} {what}", result)
