@@ -17,6 +17,7 @@ import argparse
 import importlib.util
 import json
 import logging
+import math
 import mmap
 import os
 import random
@@ -40,7 +41,7 @@ from typing import Any
 from tests.benchmarks.fuzz_mutators import changed, mutant
 from tests.benchmarks.fuzz_targets import TARGETS, Target
 
-_BATCH = 500
+_BATCH = 250
 _SLATE = 2**20
 _WORKER = """\
 import sys, atheris
@@ -199,12 +200,12 @@ def _gathered(notes: Path, tally: Tally) -> list[bytes]:
     return new
 
 
-def fuzz(target: Target, *, seconds: float, seed: int, most: int | None = None) -> Tally:
-    """Own changes of the corpus until the time is over, or until so many inputs; the same for the same seed."""
-    tally, begun, corpus = Tally("own"), time.monotonic(), target.corpus()
+def fuzz(target: Target, *, seconds: float, seed: int, batches: float = math.inf) -> Tally:
+    """Read the corpus, then changes of it until the time is over or the batches are read; equal for equal seeds."""
+    tally, corpus = Tally("own"), target.corpus()
     corpus += run_batch(target, corpus, tally)
-    batch = 0
-    while time.monotonic() - begun < seconds and (most is None or tally.executions < most):
+    begun, batch = time.monotonic(), 0
+    while time.monotonic() - begun < seconds and batch < batches:
         generator = random.Random(f"{target.name}/{seed}/{batch}")
         corpus += run_batch(target, [mutant(target, corpus, generator) for _ in range(_BATCH)], tally)
         batch += 1
@@ -214,13 +215,13 @@ def fuzz(target: Target, *, seconds: float, seed: int, most: int | None = None) 
 
 def fuzz_guided(target: Target, *, seconds: float, seed: int) -> Tally:
     """As `fuzz`, led by which lines an input reaches."""
-    tally, begun = Tally("guided"), time.monotonic()
+    tally = Tally("guided")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "corpus").mkdir()
         for content in target.corpus():
             (folder / "corpus" / sha256(content).hexdigest()[:16]).write_bytes(content)
-        slate = Slate(folder / "slate")
+        slate, begun = Slate(folder / "slate"), time.monotonic()
         while (left := seconds - (time.monotonic() - begun)) >= 1:
             words = (target.name, name, str(int(left)), str(seed))
             with (folder / "log").open("w") as log:
@@ -234,7 +235,7 @@ def fuzz_guided(target: Target, *, seconds: float, seed: int) -> Tally:
             seed += 1
         tally.executions = slate.count
         _gathered(folder / "notes", tally)
-    tally.seconds = time.monotonic() - begun
+        tally.seconds = time.monotonic() - begun
     return tally
 
 
