@@ -149,8 +149,8 @@ def page(results: Results) -> str:
         "    python -m tests.benchmarks.reliability\n",
         f"Its quick form, `--quick`, {_takes(results, QUICK)}.",
         f"The whole form {_takes(results, WHOLE)}.",
-        "`--only PART` runs one part. Numbers are of the whole form where it was run, else of the quick one, which looks",
-        "at less; a quick run that misses a goal is always shown.",
+        "`--only PART` runs one part. Numbers are of the whole form where it was run, else of the quick one, which",
+        "looks at less; a quick run that misses a goal is always shown.",
     ]  # fmt: skip
     for section, rows in ROWS.items():
         lines += [f"\n## {section}\n", "| what | how it is measured | goal | found | |", "|---|---|---|---|---|"]
