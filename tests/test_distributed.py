@@ -25,7 +25,7 @@ from tests.conftest import REPOSITORY, TINY, read_rows
 from tests.processes import Answer, in_processes
 from tests.training.test_trainer import config, trainer_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("distributed")]
 
 TRAINING = ("--epochs", "3", *TINY, "--set", "model.freeze_batch_norm=true")
 

@@ -13,7 +13,11 @@ from tests.zoo.cases import Kit
 from tests.zoo.driver import make_kit
 from tests.zoo.formats import encoded, picture
 
-pytestmark = [pytest.mark.skipif(os.name == "nt", reason="POSIX only"), pytest.mark.slow]
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="POSIX only"),
+    pytest.mark.slow,
+    pytest.mark.xdist_group("environment"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from evalcam_cli.text import csv_cell, shown
 from tests.cli.commands import Outcome, run_command
 from tests.conftest import TINY
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sinks")]
 
 CLASSES = (
     '=HYPERLINK("http://evil.example","x")<script>document.title="owned"</script>',

@@ -21,7 +21,7 @@ from tests.benchmarks.write_faults import (
     writing_calls,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("write_faults")]
 
 traces = pytest.mark.skipif(not can_trace(), reason="strace is not installed, or may not trace")
 

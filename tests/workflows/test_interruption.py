@@ -24,6 +24,7 @@ from tests.workflows.training_process import (
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc"),
     pytest.mark.slow,
+    pytest.mark.xdist_group("interruption"),
 ]
 
 RICH = (

@@ -18,7 +18,7 @@ from evalcam_cli.workflows.training_run import BEST, LAST, PREVIOUS
 from tests.workflows.struck_training import EPOCHS, Begin, Blow, Reference, assert_ends_alike
 from tests.workflows.training_process import files_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("resuming")]
 
 
 def keep(folder: OutputFolder, name: str, epoch: int, best: int) -> None:

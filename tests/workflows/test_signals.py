@@ -23,6 +23,7 @@ from tests.workflows.training_process import server, wait_until
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc"),
     pytest.mark.slow,
+    pytest.mark.xdist_group("signals"),
 ]
 
 
