@@ -57,8 +57,8 @@ def of_tests(failed: int) -> Numbers:
 
 
 def fuzzed(*findings: str) -> Numbers:
-    one = {"inputs": 1000, "seconds": 600.0, "findings": list(findings)}
-    return {"targets": {"config": one, "split": one, "checkpoint": one}}
+    one = {"executions": 1000, "seconds": 600.0, "findings": dict.fromkeys(findings, "")}
+    return {"targets": [{"target": name} | one for name in ("config", "split", "checkpoint")]}
 
 
 RIGHT_AND_WRONG: dict[str, tuple[Numbers, Sequence[Numbers]]] = {
@@ -145,13 +145,12 @@ def test_the_whole_form_is_shown_and_a_quick_one_only_when_it_missed() -> None:
 def test_results_are_kept_part_by_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, document = tmp_path / "results.json", tmp_path / "page.md"
     write(store, {"kills": {WHOLE: result(killed())}})
-    left = iter([result(of_tests(0), QUICK), KeyboardInterrupt()])
+    left = [result(of_tests(0), QUICK)]
 
     def one(*_: object) -> Result:
-        found = next(left)
-        if isinstance(found, Result):
-            return found
-        raise found
+        if left:
+            return left.pop()
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(reliability, "measured", one)
     with pytest.raises(KeyboardInterrupt):

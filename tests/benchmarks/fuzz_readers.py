@@ -1,7 +1,7 @@
 """Fuzz what reads files from outside: configs, splits and manifests, weights files.
 
     python -m tests.benchmarks.fuzz_readers [--target config|split|checkpoint]... [--seconds 600] [--seed 0]
-        [--engine auto|guided|own] [--keep FOLDER] [--json]
+        [--engine auto|guided|own] [--keep FOLDER] [--json FILE]
     python -m tests.benchmarks.fuzz_readers --target config --input FILE        (one kept input again)
 
 Each input must give a valid object or one EvalcamError of the classes that `fuzz_targets` names, whose message has at
@@ -300,7 +300,7 @@ def main() -> int:
         "--keep", type=Path, default=Path("fuzz-findings"), help="folder for inputs that found something"
     )
     parser.add_argument("--input", type=Path, help="read this one input again")
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args()
     targets = [TARGETS[name] for name in options.target or TARGETS]
     if options.input:
@@ -313,15 +313,14 @@ def main() -> int:
     for target in targets:
         tally = (fuzz_guided if guided else fuzz)(target, seconds=options.seconds, seed=options.seed)
         reports.append(_report(target, tally, options.keep))
-        if not options.json:
-            one = reports[-1]
-            print(
-                f"{one['target']:<10} {one['engine']}: {one['executions']:,} inputs in {one['seconds']:.0f} s, "
-                f"{one['answers']} kinds of answer, {len(one['findings'])} findings"
-            )
-            print(*(f"  {what}\n    {how}" for what, how in one["findings"].items()), sep="\n", end="", flush=True)
+        one = reports[-1]
+        print(
+            f"{one['target']:<10} {one['engine']}: {one['executions']:,} inputs in {one['seconds']:.0f} s, "
+            f"{one['answers']} kinds of answer, {len(one['findings'])} findings"
+        )
+        print(*(f"  {what}\n    {how}" for what, how in one["findings"].items()), sep="\n", end="", flush=True)
     if options.json:
-        print(json.dumps(reports, indent=1))
+        options.json.write_text(json.dumps({"targets": reports}))
     return 1 if any(one["findings"] for one in reports) else 0
 
 

@@ -98,7 +98,7 @@ def _tests(numbers: Numbers) -> str:
 
 
 def _tests_pass(numbers: Numbers) -> bool:
-    return numbers["failed"] == 0 and numbers["passed"] > 0
+    return bool(numbers["failed"] == 0 and numbers["passed"] > 0)
 
 
 def _outcome(numbers: Numbers, name: str) -> int:
@@ -135,14 +135,9 @@ def _weights(numbers: Numbers) -> str:
 
 def _fuzz(numbers: Numbers) -> str:
     return "; ".join(
-        f"{name}: {target['inputs']:,} inputs in {target['seconds']:.0f} s, {_findings(target)} findings"
-        for name, target in numbers["targets"].items()
+        f"{one['target']}: {one['executions']:,} inputs in {one['seconds']:.0f} s, {len(one['findings'])} findings"
+        for one in numbers["targets"]
     )
-
-
-def _findings(target: Numbers) -> int:
-    found = target["findings"]
-    return found if isinstance(found, int) else len(found)
 
 
 def _kills(numbers: Numbers) -> str:
@@ -166,7 +161,7 @@ def _writes(numbers: Numbers) -> str:
 
 def _writes_held(numbers: Numbers) -> bool:
     both = numbers["deaths"] + numbers["errors"]
-    return both > 0 and numbers["deaths_right"] + numbers["errors_right"] == both
+    return bool(both > 0 and numbers["deaths_right"] + numbers["errors_right"] == both)
 
 
 def _signals(numbers: Numbers) -> str:
@@ -216,8 +211,8 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
             lambda n: _weights(n["mutated"]), lambda n: not _other(n["mutated"]) and not _strange(n["mutated"]),
             lambda n: _files(n["mutated"]), 10_000),
         Row("fuzzing of the readers of configs, splits, checkpoints", "10 minutes each without a finding", "fuzz",
-            _fuzz, lambda n: not any(map(_findings, n["targets"].values())),
-            lambda n: sum(target["seconds"] >= 595 for target in n["targets"].values()), 3),
+            _fuzz, lambda n: not any(one["findings"] for one in n["targets"]),
+            lambda n: sum(one["seconds"] >= 595 for one in n["targets"]), 3),
         Row("names that are escapes, markup, formulas, scripts, on everything that is printed and written",
             "0 control characters, formulas, foreign elements", "sinks", _tests, _tests_pass),
     ),
