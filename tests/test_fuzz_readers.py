@@ -14,7 +14,7 @@ from tests.benchmarks.fuzz_targets import TARGETS
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_changed_files_are_read_or_refused_and_nothing_else(name):
+def test_changed_files_are_read_or_refused_and_nothing_else(name: str) -> None:
     target = TARGETS[name]
 
     tally = fuzz(target, seconds=60, seed=0, batches=2)
@@ -60,7 +60,9 @@ def _grow(data: bytes, folder: Path) -> None:
         (_grow, "MemoryError"),
     ],
 )
-def test_each_kind_of_finding_is_found_and_the_inputs_behind_it_are_still_read(read, words):
+def test_each_kind_of_finding_is_found_and_the_inputs_behind_it_are_still_read(
+    read: Callable[[bytes, Path], None], words: str
+) -> None:
     target, tally = replace(TARGETS["config"], read=read), Tally("own")
 
     new = run_batch(target, [b"good", b"bad", b"behind"], tally, Limits(seconds=0.3))
