@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evalcam_cli.config import RunConfig
-from evalcam_cli.errors import DataError
+from evalcam_cli.errors import CheckpointError, DataError
 from evalcam_cli.training.history import Best, EpochRecord
 
 
@@ -48,6 +48,25 @@ def state_document(state: TrainingState) -> dict[str, Any]:
     }
 
 
+def require_state(document: object) -> None:
+    """Refuse what `state_document` cannot have made.
+
+    Raises:
+        CheckpointError: Naming the entry.
+    """
+    best = document.get("best") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or not isinstance(best, dict):
+        raise CheckpointError("its training state is no state of a run")
+    counts = [document.get("epoch"), best.get("epoch"), *(document.get(key, 0) for key in ("step", "seen"))]
+    amounts = [document.get(key, 0.0) for key in ("loss_sum", "seconds")] + [best.get(key) for key in ("score", "loss")]
+    if (
+        not all(type(count) is int and 0 <= count < 2**31 for count in counts)
+        or not all(amount is None or type(amount) in (int, float) for amount in amounts)
+        or not isinstance(document.get("stopped_early"), bool)
+    ):
+        raise CheckpointError("its training state holds numbers that cannot be")
+
+
 def state_from_document(document: dict[str, Any], history: Sequence[EpochRecord]) -> TrainingState:
     """The inverse of `state_document`; records of epochs that the state does not know are dropped.
 
@@ -55,7 +74,7 @@ def state_from_document(document: dict[str, Any], history: Sequence[EpochRecord]
         DataError: The history lacks an epoch.
     """
     known = tuple(record for record in history if record.epoch <= document["epoch"])
-    if [record.epoch for record in known] != list(range(1, document["epoch"] + 1)):
+    if len(known) != document["epoch"] or [record.epoch for record in known] != list(range(1, len(known) + 1)):
         raise DataError(f"history.csv lacks some of the first {document['epoch']} epochs; restore it, or start anew")
     best, score, loss = (document["best"][key] for key in ("epoch", "score", "loss"))
     return TrainingState(

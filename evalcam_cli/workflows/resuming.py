@@ -7,6 +7,7 @@ from evalcam_cli.errors import CheckpointError, UsageError
 from evalcam_cli.files import OutputFolder
 from evalcam_cli.models.checkpoint import Stored, load_checkpoint
 from evalcam_cli.text import shown
+from evalcam_cli.training.position import require_state
 from evalcam_cli.workflows.training_run import BEST, LAST, PREVIOUS
 from evalcam_cli.writing import put_back
 
@@ -27,11 +28,11 @@ def stored_run(folder: OutputFolder) -> Stored:
     Raises:
         CheckpointError: What is damaged cannot be made again.
     """
-    last = _read(folder.path / LAST)
+    last = _read_state(folder.path / LAST)
     fault = _best_fault(folder.path, last) if isinstance(last, Stored) else last
     if fault is None and isinstance(last, Stored):
         return last
-    previous = _read(folder.path / PREVIOUS) if (folder.path / PREVIOUS).exists() else None
+    previous = _read_state(folder.path / PREVIOUS) if (folder.path / PREVIOUS).exists() else None
     if not isinstance(previous, Stored) or not _leads_to_best(folder.path, previous, last):
         raise CheckpointError(f"{fault};\nrestore it, or start anew with another --out")
     log.warning("%s", fault)
@@ -47,6 +48,17 @@ def _read(path: Path) -> Stored | CheckpointError:
         return CheckpointError(str(error))
     except CheckpointError as error:
         return error
+
+
+def _read_state(path: Path) -> Stored | CheckpointError:
+    """As `_read`, of a file that a run can go on from."""
+    stored = _read(path)
+    try:
+        if isinstance(stored, Stored):
+            require_state(stored.training_document.get("state"))
+    except CheckpointError as error:
+        return CheckpointError(f"{shown(path.absolute())} cannot be gone on from: {error}")
+    return stored
 
 
 def _best_fault(folder: Path, stored: Stored) -> CheckpointError | None:

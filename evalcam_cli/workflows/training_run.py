@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.data.samples import Sample, Split
 from evalcam_cli.data.split_file import fingerprint, split_bytes
 from evalcam_cli.distributed import on_first
-from evalcam_cli.errors import DataError, MachineError, UsageError
+from evalcam_cli.errors import CheckpointError, DataError, MachineError, UsageError
 from evalcam_cli.evaluation.counts import confusion_matrix
 from evalcam_cli.evaluation.metrics import Metrics, compute_metrics
 from evalcam_cli.evaluation.predictions import Predictions
@@ -129,7 +129,8 @@ def _train(
     trainer = run.trainer(start, stored)
     state = TrainingState()
     if stored is not None:
-        restore_training(trainer, stored.training_tensors, stored.training_document)
+        with _fitting_state():
+            restore_training(trainer, stored.training_tensors, stored.training_document)
         state = on_first(lambda: stored_state(stored, run.there))
     on_first(lambda: _require_space(run.there, trainer))
     if stored is None and folder is not None:
@@ -148,6 +149,19 @@ def _train(
 
     state = fit(trainer, config, state, validate=validate, save=save, progress=run.progress, watch=watch)
     return run.finish(trainer, state)
+
+
+@contextlib.contextmanager
+def _fitting_state() -> Iterator[None]:
+    """A stored state that does not fit the training is the file's fault."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{LAST} does not fit this training: {shown(error)[:200]};\nstart anew with another --out"
+        ) from error
 
 
 def stored_state(stored: Stored, folder: OutputFolder) -> TrainingState:
@@ -195,7 +209,8 @@ class TrainingRun:
         config, split = self.config, self.split
         model = build_model(config.model.arch, len(split.classes), last_stride=config.model.last_stride)
         if stored is not None:
-            model.load_state_dict(stored.weights)
+            with _fitting_state():
+                model.load_state_dict(stored.weights)
         elif start is not None and fit_weights(model, start.state, place=start.place, new_head=True):
             log.info("the head is new: %s has other classes", start.place)
         layout = torch.channels_last if config.train.channels_last else torch.contiguous_format
