@@ -9,7 +9,7 @@ from pathlib import Path
 from evalcam_cli.errors import DataError
 from evalcam_cli.text import shown
 
-FILE, FOLDER, LINK, OTHER = "file", "a folder", "a symbolic link", "not a regular file"
+FILE, FOLDER, LINK, OTHER, HIDDEN = "file", "a folder", "a symbolic link", "not a regular file", "hidden"
 
 
 def nfc(text: str) -> str:
@@ -44,14 +44,14 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 
 def walk(folder: Path, prefix: str) -> Iterator[tuple[str, str]]:
-    """(path, kind) of everything but folders and hidden names, at any depth; the paths begin with the prefix."""
+    """(path, kind) of everything but folders and what is in hidden ones, at any depth; paths begin with the prefix."""
     pending = [(folder, prefix)]
     while pending:
         here, start = pending.pop()
         for name, kind in entries(here).items():
             if name.startswith("."):
-                continue
-            if kind == FOLDER:
+                yield start + name, HIDDEN
+            elif kind == FOLDER:
                 pending.append((here / name, f"{start}{name}/"))
             else:
                 yield start + name, kind

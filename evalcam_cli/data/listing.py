@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evalcam_cli.data import manifest
-from evalcam_cli.data.disk import FILE, FOLDER, LINK, entries, nfc, walk
+from evalcam_cli.data.disk import FILE, FOLDER, HIDDEN, LINK, entries, nfc, walk
 from evalcam_cli.data.images import is_candidate
 from evalcam_cli.data.repeats import repeated
 from evalcam_cli.data.samples import SET_NAMES, Sample, in_order, sorted_classes
@@ -143,7 +143,7 @@ def _set_folders(root: Path, folders: list[str]) -> dict[str, str]:
     if not sets or (len(sets) == 1 and others):
         return {}
     place = shown(root.absolute())
-    strangers = [name for name in others if any(is_candidate(path) for path, _ in walk(root / name, ""))]
+    strangers = [name for name in others if _holds_images(root / name)]
     if strangers:
         raise DataError(f"{place} has sets ({listed(sets)}) and beside them {listed(strangers)}; move those away")
     for set_name, count in Counter(sets.values()).items():
@@ -159,6 +159,15 @@ def _holds_folders_only(folder: Path) -> bool:
     found = entries(folder)
     images = any(kind == FILE and is_candidate(name) for name, kind in found.items())
     return not images and FOLDER in found.values()
+
+
+def _looks_like_image(name: str) -> bool:
+    """By its ending, also when it is hidden or nothing but an ending."""
+    return is_candidate("x" + name)
+
+
+def _holds_images(folder: Path) -> bool:
+    return any(kind != HIDDEN and is_candidate(path) for path, kind in walk(folder, ""))
 
 
 def _list_classes(
@@ -178,9 +187,10 @@ def _list_classes(
             continue
         before = len(samples)
         for path, inner in walk(here / label, f"{prefix}{label}/"):
-            if inner == FILE and is_candidate(path.rpartition("/")[2]):
+            name = path.rpartition("/")[2]
+            if inner == FILE and is_candidate(name):
                 samples.append(Sample(path, label, set_name))
-            elif inner != FILE and (is_candidate(path.rpartition("/")[2]) or _is_lost_link(root, path, inner)):
+            elif inner != FILE and (_looks_like_image(name) or _is_lost_link(root, path, inner)):
                 left_out.append((path, inner))
         if for_training and len(samples) == before:
             raise DataError(
