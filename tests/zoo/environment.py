@@ -1,12 +1,11 @@
 """The machine at its worst: full disks, taken places, streams that nobody reads, settings that make no sense."""
 
-import fcntl
 import os
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
+from evalcam_cli.files import LOCK_NAME
 from tests.conftest import TINY, draw_classes
 from tests.zoo import settings
 from tests.zoo.cases import CANARY, Case, Result, expected
@@ -17,11 +16,10 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
     "predict": ("predict", "{data}/cat", "--ckpt", "{ckpt}", "--out", "{out}.csv"),
     "gradcam": ("gradcam", "{data}/cat", "--ckpt", "{ckpt}", "--out", "{out}"),
     "evaluate": (
-        "evaluate", "--split", "{split}", "--ckpt", "{ckpt}", "--out", "{out}", "--set", "evaluate.bootstrap=100",
+        "evaluate", "--data", "{data}", "--ckpt", "{ckpt}", "--out", "{out}", "--set", "evaluate.bootstrap=100",
     ),
     "train": ("train", "--split", "{split}", "--out", "{out}", "--epochs", "1", "--device", "cpu", *TINY),
 }  # fmt: skip
-_held: list[IO[bytes]] = []  # open for as long as this process lives, and with them their locks
 
 
 def cases() -> list[Case]:
@@ -76,7 +74,9 @@ def _places() -> Iterator[Case]:
         yield _case(f"out_in_data-{name}", at("{data}/cat/results"), "R2", "data folder")
         yield _case(f"out_root-{name}", at("/"), "R2", "not a place")
         yield _case(f"out_not_empty-{name}", at("{here}"), "R2", "not empty", "metrics.json", make=_other_run)
-        yield _case(f"out_locked-{name}", at("{here}"), "R5", "another evalcam run", make=_locked)
+        yield _case(
+            f"out_locked-{name}", at("{here}"), "R5", "another evalcam run", setting=settings.locked, make=_lock_file
+        )
         yield _case(f"out_dangling-{name}", at("{here}/lost"), "R2", make=_dangling)
         yield _case(f"out_in_proc-{name}", at("/proc/x/y"), "R5")
         yield _case(
@@ -109,10 +109,8 @@ def _other_run(here: Path) -> None:
     (here / "metrics.json").write_text('{"accuracy": 1}')
 
 
-def _locked(here: Path) -> None:
-    lock = (here / ".evalcam.lock").open("wb")
-    fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    _held.append(lock)
+def _lock_file(here: Path) -> None:
+    (here / LOCK_NAME).touch()
 
 
 def _dangling(here: Path) -> None:

@@ -75,7 +75,6 @@ _NAMES = {
     "hash": "#x.jpg",
     "pipe": "|x.jpg",
     "win_con": "CON.jpg",
-    "dotdot": "..a.jpg"[1:],
     "dots": "a...jpg",
     "number": "007.jpg",
     "nan": "nan.jpg",
@@ -193,8 +192,10 @@ def _odd_names() -> Iterator[Case]:
     yield _case("name_form_twins", twins("caf\u00e9.png", "cafe\u0301.png"), "warn", "differ only in case")
     yield _case("name_suffix_twins", twins("a.png", "a.jpg", "a.PNG"), "warn", "differ only in case")
     yield _case("name_suffix_twins-gradcam", twins("a.png", "a.jpg", "a"), "accept", command=_GRADCAM)
-    ignored = twins(".jpg", "a.jpg.part", "._a.png", ".hidden.png", "a.png~", "notes.txt", "Thumbs.db", "png", "a.psd")
-    yield _case("name_no_images", ignored, "accept", check=partial(_counts, 8))
+    ignored = twins(
+        ".jpg", "..jpg", "a.jpg.part", "._a.png", ".hidden.png", "a.png~", "notes.txt", "Thumbs.db", "png", "a.psd"
+    )
+    yield _case("name_no_images", ignored, "warn", "4 files left out", "hidden", check=partial(_counts, 8))
     yield _case("name_no_images-predict", ignored, "accept", command=_PREDICT, check=partial(_counts, 4))
     yield _case("markup_across_folders", _markup, "accept", check=partial(_counts, 11))
     yield _case(

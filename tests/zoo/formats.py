@@ -26,7 +26,7 @@ def picture(number: int = 0, width: int = 96, height: int = 72) -> Image.Image:
 def encoded(image: Image.Image | None = None, kind: str = "PNG", **options: object) -> bytes:
     """The image in a format, as Pillow writes it."""
     buffer = io.BytesIO()
-    (image or picture()).save(buffer, kind, **options)
+    (image or picture()).copy().save(buffer, kind, **options)  # saving leaves traces in the image
     return buffer.getvalue()
 
 

@@ -1,6 +1,8 @@
 """What a case may do to the process that its command runs in: the machine as users meet it at its worst."""
 
+import contextlib
 import ctypes
+import fcntl
 import os
 import resource
 import signal
@@ -9,6 +11,8 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+
+from evalcam_cli.files import LOCK_NAME
 
 _NEW_NAMESPACE, _NEW_USER = 0x00020000, 0x10000000  # of sched.h
 _READ_ONLY, _REMOUNT, _PRIVATE, _RECURSIVE = 1, 32, 1 << 18, 1 << 14  # of sys/mount.h
@@ -154,23 +158,35 @@ def unwritable_summary(here: Path, results: Path) -> None:
     os.environ.update({"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": "/nonexistent/summary"})
 
 
+def locked(here: Path, results: Path) -> None:
+    """The folder with the input belongs to another run, which ends with this process."""
+    alive, ours = os.pipe()
+    ready, done = os.pipe()
+    if os.fork() == 0:
+        os.close(ours)
+        descriptor = os.open(here / LOCK_NAME, os.O_RDWR)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+        os.write(done, b".")
+        os.read(alive, 1)  # returns when nobody can write to it any more
+        os._exit(0)
+    os.read(ready, 1)
+
+
 def killed_worker(here: Path, results: Path) -> None:
     """The first child process is killed, as by a system without memory."""
     threading.Thread(target=_kill_first_child, daemon=True).start()
 
 
 def _kill_first_child() -> None:
-    known: set[str] = set()
-    while not known:
+    while True:
         time.sleep(0.005)
-        for task in Path("/proc/self/task").iterdir():
-            known.update((task / "children").read_text().split())
-        for child in known:
-            if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes():
-                time.sleep(0.05)
-                os.kill(int(child), signal.SIGKILL)
-                return
-        known.clear()
+        children = [(task / "children").read_text().split() for task in Path("/proc/self/task").iterdir()]
+        for child in (one for each in children for one in each):
+            with contextlib.suppress(OSError):  # it may have ended
+                if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes():
+                    time.sleep(0.05)
+                    os.kill(int(child), signal.SIGKILL)
+                    return
 
 
 def _mount(source: str, place: Path, kind: str, flags: int, options: str) -> None:

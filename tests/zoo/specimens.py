@@ -294,7 +294,7 @@ def _over_white(veiled: Image.Image) -> Image.Image:
 
 def _animation(kind: str) -> bytes:
     more = {"lossless": True} if kind == "WEBP" else {}
-    return encoded(picture(0), kind, save_all=True, append_images=[picture(1), picture(2)], **more)
+    return encoded(picture(0), kind, save_all=True, append_images=[picture(1).copy(), picture(2).copy()], **more)
 
 
 def _decoded(data: bytes) -> Image.Image:
