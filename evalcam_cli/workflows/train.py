@@ -191,7 +191,7 @@ _STEP_KEYS = ("train.batch_size", "train.accumulate")
 
 
 def require_same_config(
-    config: RunConfig, before: object, folder: Path, *, free: tuple[str, ...] = (), steps: bool = True
+    config: RunConfig, before: object, folder: Path, *, free: tuple[str, ...] = _FREE_KEYS, steps: bool = True
 ) -> None:
     """Refuse to go on with a run that was begun with a config that gives other weights.
 
@@ -199,7 +199,7 @@ def require_same_config(
         config: Of now.
         before: The resolved config that the run in the folder was begun with.
         folder: For the message.
-        free: Beginnings of further keys that may differ.
+        free: Beginnings of the keys that may differ.
         steps: A step may be divided into other batches.
 
     Raises:
@@ -207,7 +207,7 @@ def require_same_config(
     """
     now = _flat(resolved(config))
     then = _flat(resolved(RunConfig())) | _flat(before)  # a run of an earlier version knows fewer keys
-    free += _FREE_KEYS + (_STEP_KEYS if steps and _step_size(now) == _step_size(then) else ())
+    free += _STEP_KEYS if steps and _step_size(now) == _step_size(then) else ()
     keys = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
     changed = [key for key in keys if not key.startswith(free)]
     if changed:

@@ -181,8 +181,8 @@ def _require_same_split(study: Study, prepared: PreparedSplit, request: TuneRequ
             )
 
 
-# What may also differ between processes and from one day to the next.
-_FREE_KEYS = ("data.path", "evaluate.")
+# What may differ between processes and from one day to the next: where a search runs, and what comes after it.
+_FREE_KEYS = ("device", "data.path", "data.workers", "data.cache", "evaluate.", "gradcam.", "train.logger")
 
 
 def _require_same_config(study: Study, out: Path) -> None:

@@ -159,7 +159,7 @@ def test_a_full_disk_is_a_warning_and_the_next_line_begins_anew(
 
     assert record_look(split, None, LOOK) == Looks(1, 1)
     assert "the line was cut off" in caplog.text
-    assert "1 line cannot be read" in caplog.text
+    assert "cannot be read" not in caplog.text  # what was written of it was taken back
 
 
 def test_runs_that_look_at_the_same_time_are_all_counted(split: Path) -> None:
