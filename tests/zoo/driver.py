@@ -119,6 +119,9 @@ def _become(
     sys.stdout, sys.stderr = _stream(1), _stream(2)
     try:
         main(arguments)
+    except SystemExit:
+        sys.stderr = None  # it is written line by line; flushing it again would fail where its disk is full
+        raise
     finally:
         if places[1].is_mount():  # it will be gone with this process
             shutil.copytree(places[1], places[1].with_name("seen"), symlinks=True)
