@@ -1,6 +1,7 @@
 """The command line: which commands there are, and the one place where an error becomes a message and an exit code."""
 
 import errno
+import logging
 import os
 import sys
 import traceback
@@ -85,9 +86,9 @@ def _known_fault(error: Exception) -> EvalcamError | None:
             "out of memory; use a smaller train.batch_size (evaluate.batch_size), data.image_size or data.workers"
         )
     if isinstance(error, OSError) and error.errno in _MACHINE_FAULTS:
-        return MachineError(
-            f"{error.strerror}: {shown(error.filename or 'writing failed')[:300]}; earlier files are kept"
-        )
+        if not error.filename:  # a stream: files are named
+            return MachineError(f"cannot write the output: {error.strerror}")
+        return MachineError(f"{error.strerror}: {shown(error.filename)[:300]}; earlier files are kept")
     if isinstance(error, OSError) and error.errno in _USER_FAULTS:
         return UsageError(f"{error.strerror}: {shown(error.filename or '')[:300]}")
     if isinstance(error, FileNotFoundError) and error.filename is None:
@@ -188,6 +189,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # an ASCII terminal still shows every name
+    os.environ["MPLBACKEND"] = "agg"  # plots need no screen, and the environment may name what is not there
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of a home that cannot be written to
     if several():
         hush()
     code = 1
