@@ -129,6 +129,26 @@ def test_a_missed_gate_ends_with_4_after_the_numbers(tmp_path: Path) -> None:
     assert (tmp_path / "o" / "metrics.json").exists()
 
 
+def test_an_empty_argument_is_not_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(draw_classes(tmp_path / "data", {"cat": 4, "dog": 4}))
+
+    outcome = run_command("split", "", "--out", str(tmp_path / "s.csv"))
+
+    assert outcome.code == 2
+    assert "an argument is empty" in outcome.err
+    assert not (tmp_path / "s.csv").exists()
+
+
+def test_a_link_to_nowhere_is_no_free_place_for_predictions(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").symlink_to("none")
+
+    outcome = run_command("predict", str(draw_classes(tmp_path / "data", {"cat": 1})), "--out", str(tmp_path / "p.csv"))
+
+    assert outcome.code == 2
+    assert "is there already" in outcome.err
+    assert (tmp_path / "p.csv").is_symlink()
+
+
 def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
     command = f"{' '.join(EVALCAM)} evaluate --help | head -c 1; exit ${{PIPESTATUS[0]}}"
 

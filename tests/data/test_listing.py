@@ -68,6 +68,15 @@ def test_hidden_files_and_other_files_are_no_images(tmp_path: Path) -> None:
     assert len(list_samples(tmp_path).samples) == 6
 
 
+def test_hidden_images_are_left_out_and_counted_and_other_hidden_files_are_not_spoken_of(tmp_path: Path) -> None:
+    touch(classes(tmp_path), "cat/.jpg", "cat/..jpg", "dog/._0.png", "dog/.DS_Store", ".cache/x.png", "dog/.deep/y.png")
+
+    listing = list_samples(tmp_path)
+
+    assert dict(listing.left_out) == dict.fromkeys(("cat/.jpg", "cat/..jpg", "dog/._0.png"), "hidden")
+    assert len(listing.samples) == 6
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX only")
 def test_links_and_pipes_are_left_out_with_a_reason_and_no_loop_is_walked(tmp_path: Path) -> None:
     root = classes(tmp_path / "data")
