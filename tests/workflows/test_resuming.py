@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("resuming")]
 def keep(folder: OutputFolder, name: str, epoch: int, best: int) -> None:
     """A checkpoint with a weight that tells its epoch, and a state that knows of the best one."""
     about = Checkpoint("resnet18", 2, ("a", "b"), Preprocessing(32, "pad"), epoch=epoch)
-    state: dict[str, Any] = {"state": {"epoch": epoch, "best": {"epoch": best}}}
+    state: dict[str, Any] = {"state": {"epoch": epoch, "best": {"epoch": best}, "stopped_early": False}}
     save_checkpoint(folder.claim(name), about, {"weight": torch.tensor([float(epoch)])}, {}, state)
 
 

@@ -25,8 +25,11 @@ from tests.conftest import draw_classes, read_rows
 
 BEST, LAST = "checkpoints/best.safetensors", "checkpoints/last.safetensors"
 TIMING = ("images_per_second", "seconds")
-# A shell that runs the tests in the background has SIGINT ignored, and its children inherit that.
-_LISTEN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+# A shell that runs the tests in the background has SIGINT ignored, `nohup` SIGHUP, and its children inherit that.
+_LISTEN = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+)
 _MAIN = "from evalcam_cli.__main__ import main; main()"
 
 
@@ -177,7 +180,8 @@ def become_evalcam(arguments: list[str], out: Path) -> NoReturn:
 
     os.setsid()
     multiprocessing.set_start_method(None, force=True)  # its workers are started as usual, not by another server
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as `evalcam` begins; a background shell would have it ignored
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)  # as `evalcam` begins; a background shell would have it ignored
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(out.with_name(f"{out.name}.{name}"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, encoding="utf-8") for number in (1, 2))
