@@ -180,8 +180,8 @@ def become_evalcam(arguments: list[str], out: Path) -> NoReturn:
 
     os.setsid()
     multiprocessing.set_start_method(None, force=True)  # its workers are started as usual, not by another server
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)  # as `evalcam` begins; a background shell would have it ignored
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_DFL)  # as `evalcam` begins; a background shell would have it ignored
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(out.with_name(f"{out.name}.{name}"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, encoding="utf-8") for number in (1, 2))
