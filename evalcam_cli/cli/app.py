@@ -5,6 +5,8 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
@@ -96,6 +98,9 @@ def _known_fault(error: Exception) -> EvalcamError | None:
     return _fault_of_torch(error, text)
 
 
+_WORKER_KILLED = "DataLoader worker (pid"
+
+
 def _fault_of_torch(error: Exception, text: str) -> EvalcamError | None:
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
         return MachineError(
@@ -107,7 +112,8 @@ def _fault_of_torch(error: Exception, text: str) -> EvalcamError | None:
             "torch and torchvision do not fit together; install a matching pair:\n"
             "pip install --upgrade --force-reinstall torch torchvision"
         )
-    if isinstance(error, RuntimeError) and "DataLoader worker (pid" in text:
+    lost = isinstance(error, EOFError | ConnectionError)  # what a queue says whose other end is gone
+    if lost or (isinstance(error, RuntimeError) and _WORKER_KILLED in text):
         return MachineError(
             "a process that reads images was killed, most likely for want of memory;\n"
             "use --set data.workers=0, or a smaller --batch-size"
@@ -195,7 +201,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         hush()
     code = 1
     try:
-        with signals.answered():
+        with signals.answered(), _one_message_of_a_killed_worker():
             code = _flushed(_ended(arguments))
             if code <= 128:
                 signals.raise_swallowed()
@@ -205,6 +211,22 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if speaks(error):
             write_err(f"evalcam: {signals.MESSAGES[number]}")
     sys.exit(code)
+
+
+@contextmanager
+def _one_message_of_a_killed_worker() -> Iterator[None]:
+    """Torch raises at whatever is under way when a worker dies: where nothing can catch it, it is no news."""
+    before = sys.unraisablehook
+
+    def heed(unraisable: Any) -> None:
+        if _WORKER_KILLED not in str(unraisable.exc_value):
+            before(unraisable)
+
+    sys.unraisablehook = heed
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _occupy_closed_streams() -> None:

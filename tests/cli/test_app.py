@@ -139,6 +139,28 @@ def test_an_empty_argument_is_not_the_working_directory(tmp_path: Path, monkeypa
     assert not (tmp_path / "s.csv").exists()
 
 
+def test_a_queue_whose_other_end_is_gone_is_a_killed_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Torch raises in the destructor of its iterator too, where nothing can catch it."""
+
+    class Iterator:
+        def __del__(self) -> None:
+            raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    def work(*_: object, **__: object) -> None:
+        Iterator()
+        raise EOFError
+
+    monkeypatch.setattr("evalcam_cli.workflows.split.make_split", work)
+
+    outcome = run_command("split", str(tmp_path), "--out", str(tmp_path / "s.csv"))
+
+    assert outcome.code == 5
+    assert "killed" in outcome.err
+    assert "Exception ignored" not in outcome.err + capsys.readouterr().err
+
+
 def test_a_link_to_nowhere_is_no_free_place_for_predictions(tmp_path: Path) -> None:
     (tmp_path / "p.csv").symlink_to("none")
 
