@@ -187,8 +187,8 @@ def _entry(path: Path) -> str:
     content = ""
     if stat.S_ISLNK(status.st_mode):
         content = str(path.readlink())
-    elif stat.S_ISREG(status.st_mode) and status.st_size > 2**26:  # a sparse file
-        content = f"{status.st_size} {status.st_blocks} {status.st_mtime_ns}"
+    elif stat.S_ISREG(status.st_mode) and status.st_size > 2**22:  # too large to read for every case
+        content = f"{status.st_size} {status.st_blocks} {status.st_mtime_ns} {status.st_ctime_ns}"
     elif stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
     return f"{status.st_mode:o} {content}"
