@@ -6,7 +6,8 @@ EvalcamError ── UsageError       2  the command line or the config
              │   └─ DivergedError    3  the numbers of a training
              ├─ GateError        4  a metric missed its gate
              └─ MachineError     5  the hardware or the environment
-                 └─ MemoryTooSmallError  5  for what was asked
+                 ├─ MemoryTooSmallError  5  for what was asked
+                 └─ WorkerKilledError    5
 """
 
 
@@ -46,6 +47,16 @@ class MachineError(EvalcamError):
     """The hardware or the environment lacks what the run needs."""
 
     exit_code = 5
+
+
+class WorkerKilledError(MachineError):
+    """A process that reads images is gone."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a process that reads images was killed, most likely for want of memory;\n"
+            "use --set data.workers=0, or a smaller --batch-size"
+        )
 
 
 class MemoryTooSmallError(MachineError):

@@ -164,4 +164,4 @@ def test_results_are_kept_part_by_part(tmp_path: Path, monkeypatch: pytest.Monke
 def test_pytest_s_own_report_is_counted() -> None:
     junit = '<testsuites><testsuite tests="9" failures="2" errors="1" skipped="3"/></testsuites>'
 
-    assert reliability.test_counts(junit) == {"passed": 3, "failed": 3, "skipped": 3}
+    assert reliability.outcomes_of_tests(junit) == {"passed": 3, "failed": 3, "skipped": 3}

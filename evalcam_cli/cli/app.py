@@ -36,7 +36,7 @@ from evalcam_cli.cli.processes import (
     speaks,
 )
 from evalcam_cli.cli.terminal import write_err
-from evalcam_cli.errors import EvalcamError, MachineError, UsageError
+from evalcam_cli.errors import EvalcamError, MachineError, UsageError, WorkerKilledError
 from evalcam_cli.text import shown
 
 _MAX_LINES = 8
@@ -98,7 +98,7 @@ def _known_fault(error: Exception) -> EvalcamError | None:
     return _fault_of_torch(error, text)
 
 
-_WORKER_KILLED = "DataLoader worker (pid"
+_WORKER_KILLED = "DataLoader worker (pid"  # in torch's words
 
 
 def _fault_of_torch(error: Exception, text: str) -> EvalcamError | None:
@@ -112,12 +112,8 @@ def _fault_of_torch(error: Exception, text: str) -> EvalcamError | None:
             "torch and torchvision do not fit together; install a matching pair:\n"
             "pip install --upgrade --force-reinstall torch torchvision"
         )
-    lost = isinstance(error, EOFError | ConnectionError)  # what a queue says whose other end is gone
-    if lost or (isinstance(error, RuntimeError) and _WORKER_KILLED in text):
-        return MachineError(
-            "a process that reads images was killed, most likely for want of memory;\n"
-            "use --set data.workers=0, or a smaller --batch-size"
-        )
+    if isinstance(error, RuntimeError) and _WORKER_KILLED in text:
+        return WorkerKilledError()
     return None
 
 
@@ -201,7 +197,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         hush()
     code = 1
     try:
-        with signals.answered(), _one_message_of_a_killed_worker():
+        with signals.answered(), _quiet_destructors():
             code = _flushed(_ended(arguments))
             if code <= 128:
                 signals.raise_swallowed()
@@ -214,12 +210,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 @contextmanager
-def _one_message_of_a_killed_worker() -> Iterator[None]:
-    """Torch raises at whatever is under way when a worker dies: where nothing can catch it, it is no news."""
+def _quiet_destructors() -> Iterator[None]:
+    """Let destructors, where nothing can be caught, not tell of a killed worker or a signal: that is told elsewhere."""
     before = sys.unraisablehook
 
     def heed(unraisable: Any) -> None:
-        if _WORKER_KILLED not in str(unraisable.exc_value):
+        error = unraisable.exc_value
+        answered = isinstance(error, KeyboardInterrupt | signals.Signalled) and signals.arrived()
+        if not answered and _WORKER_KILLED not in str(error):
             before(unraisable)
 
     sys.unraisablehook = heed

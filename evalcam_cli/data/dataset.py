@@ -6,7 +6,7 @@ import gc
 import multiprocessing
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -23,6 +23,7 @@ from evalcam_cli.data.images import UnreadableImage, load_image
 from evalcam_cli.data.machine import room_for_batches
 from evalcam_cli.data.order import Draw, TrainingOrder
 from evalcam_cli.data.preprocessing import Preprocessing
+from evalcam_cli.errors import WorkerKilledError
 
 _PREFETCH = 2
 """Batches that a worker is ahead: the one being made while another waits hides what differs between images."""
@@ -113,10 +114,23 @@ class ImageLoader(DataLoader[Any]):
     """Batches of ((B, 3, S, S) uint8, (B,) indices)."""
 
     def __iter__(self) -> Any:
-        for batch in super().__iter__():
+        batches = self._batches()
+        while (batch := self._next(batches)) is not None:
             if isinstance(batch, UnreadableImage):
                 raise batch
             yield batch
+
+    def _batches(self) -> Iterator[Any]:
+        yield from super().__iter__()
+
+    def _next(self, batches: Iterator[Any]) -> Any:
+        """The next batch, or None; of a killed worker torch says so here, or wherever the main thread is just then."""
+        try:
+            return next(batches, None)
+        except (EOFError, ConnectionError) as error:
+            if not self.num_workers:
+                raise
+            raise WorkerKilledError from error
 
 
 def _collated(items: list[tuple[Tensor, int] | UnreadableImage]) -> Any:
@@ -129,7 +143,8 @@ def make_loader(
 ) -> "ImageLoader":
     """Batches of ((B, 3, S, S) uint8, (B,) indices); an integer means that many images at a time, in order.
 
-    Iterating raises `UnreadableImage` for a file that cannot be read any more. There are fewer workers where there is
+    Iterating raises `UnreadableImage` for a file that cannot be read any more, and `WorkerKilledError`, unless torch
+    has said so elsewhere. There are fewer workers where there is
     no memory to hand their batches over, and none where they would have nothing to do or could not use the cache.
     """
     in_order = isinstance(batches, int)

@@ -81,12 +81,12 @@ def measured(command: Sequence[str], form: str) -> Result:
         numbers = None
         if left.exists():
             text = left.read_text(encoding="utf-8")
-            numbers = test_counts(text) if is_pytest else json.loads(text)
+            numbers = outcomes_of_tests(text) if is_pytest else json.loads(text)
     seconds = time.monotonic() - begun
     return Result(form, date, round(seconds, 1), machine(), round(load, 1), versions(), code, numbers)
 
 
-def test_counts(junit: str) -> dict[str, Any]:
+def outcomes_of_tests(junit: str) -> dict[str, Any]:
     """How many tests passed, failed and were skipped, from pytest's own report."""
     suites = list(ET.fromstring(junit).iter("testsuite"))
     tests, failed, errors, skipped = (

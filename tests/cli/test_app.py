@@ -139,10 +139,10 @@ def test_an_empty_argument_is_not_the_working_directory(tmp_path: Path, monkeypa
     assert not (tmp_path / "s.csv").exists()
 
 
-def test_a_queue_whose_other_end_is_gone_is_a_killed_worker(
+def test_what_nothing_can_catch_of_a_killed_worker_is_not_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Torch raises in the destructor of its iterator too, where nothing can catch it."""
+    """Torch raises in the destructor of its iterator too."""
 
     class Iterator:
         def __del__(self) -> None:
@@ -150,7 +150,7 @@ def test_a_queue_whose_other_end_is_gone_is_a_killed_worker(
 
     def work(*_: object, **__: object) -> None:
         Iterator()
-        raise EOFError
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
 
     monkeypatch.setattr("evalcam_cli.workflows.split.make_split", work)
 
@@ -159,6 +159,16 @@ def test_a_queue_whose_other_end_is_gone_is_a_killed_worker(
     assert outcome.code == 5
     assert "killed" in outcome.err
     assert "Exception ignored" not in outcome.err + capsys.readouterr().err
+
+
+def test_a_connection_that_fails_elsewhere_is_no_killed_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(*_: object, **__: object) -> None:
+        raise ConnectionResetError("a bug")
+
+    monkeypatch.setattr("evalcam_cli.workflows.split.make_split", work)
+
+    with pytest.raises(ConnectionResetError, match="a bug"):
+        run_command("split", str(tmp_path), "--out", str(tmp_path / "s.csv"))
 
 
 def test_a_link_to_nowhere_is_no_free_place_for_predictions(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from evalcam_cli.data.dataset import ImageDataset, Paths, make_loader, normalise
 from evalcam_cli.data.images import UnreadableImage
 from evalcam_cli.data.order import TrainingOrder
 from evalcam_cli.data.preprocessing import Preprocessing
+from evalcam_cli.errors import WorkerKilledError
 from evalcam_cli.files import output_folder
 
 PREPROCESSING = Preprocessing(32, "pad")
@@ -248,4 +249,31 @@ def test_an_image_that_vanished_is_named_also_by_a_worker(folder: Path, workers:
     victim.unlink()
 
     with pytest.raises(UnreadableImage, match=victim.name):
+        list(loader)
+
+
+@pytest.mark.parametrize("said", [EOFError(), ConnectionResetError(), BrokenPipeError()])
+def test_a_killed_worker_is_said_whatever_torch_calls_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, said: Exception
+) -> None:
+    loader = make_loader(dataset(folder), 4, workers=1, device=torch.device("cpu"))
+
+    def fail(_: object) -> None:
+        raise said
+
+    monkeypatch.setattr(torch.utils.data.DataLoader, "__iter__", fail)
+
+    with pytest.raises(WorkerKilledError, match="was killed"):
+        list(loader)
+
+
+def test_another_fault_of_a_loader_stays_what_it_is(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = make_loader(dataset(folder), 4, workers=1, device=torch.device("cpu"))
+
+    def fail(_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(torch.utils.data.DataLoader, "__iter__", fail)
+
+    with pytest.raises(RuntimeError, match="a bug"):
         list(loader)
