@@ -5,7 +5,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = frozenset("=+-@\t\r\n")
+_GUARDED = _FORMULA | {"'"}
 _BEYOND_ASCII = re.compile("[^\n -~]")
 
 
@@ -42,7 +43,7 @@ def _json_escape(found: re.Match[str]) -> str:
 
 def csv_cell(text: str) -> str:
     """The text with `'` before anything that a spreadsheet would take for a formula; `csv_text` undoes it."""
-    return "'" + text if text.lstrip("'")[:1] in _FORMULA else text
+    return "'" + text if text[:1] in _GUARDED and text.lstrip("'")[:1] in _FORMULA else text
 
 
 def csv_text(cell: str) -> str:

@@ -1,4 +1,4 @@
-"""Folders that one run owns, and tables."""
+"""Folders that one run owns."""
 
 import multiprocessing
 import os
@@ -8,29 +8,8 @@ from typing import IO
 import pytest
 
 from evalcam_cli.errors import MachineError, UsageError
-from evalcam_cli.files import (
-    LOCK_NAME,
-    OutputFolder,
-    csv_bytes,
-    discard_folder,
-    output_folder,
-    read_csv,
-    write_csv,
-)
+from evalcam_cli.files import LOCK_NAME, OutputFolder, discard_folder, output_folder
 from evalcam_cli.writing import temporary_of
-
-
-def test_a_table_reads_back_as_it_was(tmp_path: Path) -> None:
-    rows = [["=1+1", '정상, "x"'], ["'-quoted", "line\nbreak"], ["bad\udcff", ""], ["a\rb", "\r"], ["\r\n", " x "]]
-    write_csv(tmp_path / "t.csv", ["a", "b"], rows)
-
-    assert read_csv(tmp_path / "t.csv") == (["a", "b"], rows)
-
-
-def test_numbers_are_written_in_full_and_nothing_as_an_empty_cell() -> None:
-    assert csv_bytes(["x"], [[0.1 + 0.2], [None], [-3]]) == b"x\n0.30000000000000004\n\n-3\n".replace(
-        b"\n\n", b'\n""\n'
-    )
 
 
 def test_a_folder_with_other_things_is_refused_and_stays_as_it_is(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from evalcam_cli.config_sources import load_config
-from evalcam_cli.files import read_csv
+from evalcam_cli.documents import read_csv
 from evalcam_cli.report import reproduce
 from evalcam_cli.text import csv_cell, shown
 from tests.cli.commands import Outcome, run_command

@@ -15,8 +15,8 @@ from evalcam_cli.data.disk import inside, nfc
 from evalcam_cli.data.manifest import read_manifest
 from evalcam_cli.data.samples import Sample, Split, sorted_classes
 from evalcam_cli.data.split_file import read_split, write_split
+from evalcam_cli.documents import yaml_text
 from evalcam_cli.errors import DataError, UsageError
-from evalcam_cli.files import yaml_text
 from evalcam_cli.strict_yaml import is_text, parse_yaml
 from tests.conftest import draw_classes
 

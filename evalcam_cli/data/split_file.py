@@ -15,8 +15,8 @@ from evalcam_cli.data.disk import FILE, DiskIndex, inside, nfc
 from evalcam_cli.data.repeats import Shared, repeated
 from evalcam_cli.data.samples import SETS, Sample, Split, in_order, sorted_classes
 from evalcam_cli.data.tables import Table, read_table
+from evalcam_cli.documents import csv_pieces, json_text
 from evalcam_cli.errors import DataError, UsageError
-from evalcam_cli.files import csv_pieces, json_text
 from evalcam_cli.inputs import read_bytes
 from evalcam_cli.text import csv_text, did_you_mean, shown
 from evalcam_cli.writing import write_parts, write_whole

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evalcam_cli.documents import read_json
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.evaluation.estimates import Estimate
 from evalcam_cli.evaluation.gates import GateResult, as_number, judged
@@ -23,7 +24,6 @@ from evalcam_cli.evaluation.quantities import (
     why_none,
 )
 from evalcam_cli.evaluation.saved import METRICS_NAME, SCHEMA_VERSION
-from evalcam_cli.files import read_json
 from evalcam_cli.text import counted, shown
 
 _TOLERANCE = 1e-12  # what rounding can do to the difference of two decimals: 0.91 - 0.01 is met by 0.9

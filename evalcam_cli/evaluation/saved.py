@@ -13,12 +13,12 @@ from typing import NamedTuple, NoReturn, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from evalcam_cli.documents import read_json
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.evaluation.operating_point import point_from_document
 from evalcam_cli.evaluation.predictions import Predictions, row_blocks
 from evalcam_cli.evaluation.stated import LOG_PROBABILITIES, StatedProbabilities
 from evalcam_cli.evaluation.temperature import HIGHEST, LOWEST, is_temperature
-from evalcam_cli.files import read_json
 from evalcam_cli.inputs import opened
 from evalcam_cli.text import counted, csv_text, did_you_mean, listed, shown
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evalcam_cli.documents import json_text
 from evalcam_cli.explain.localisation_numbers import MEANINGS, Localisation
-from evalcam_cli.files import json_text
 from evalcam_cli.report.markup import escaped, table
 from evalcam_cli.report.tables import METRICS_HEADER, named_rows
 from evalcam_cli.text import counted, json_escaped

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from evalcam_cli.documents import csv_bytes
 from evalcam_cli.evaluation.curves import score_histograms
 from evalcam_cli.evaluation.decision import DecisionCurve
 from evalcam_cli.evaluation.folds import FoldTable
 from evalcam_cli.evaluation.metrics import MAIN_METRICS
 from evalcam_cli.evaluation.selective import RiskCoverage
-from evalcam_cli.files import OutputFolder, csv_bytes
+from evalcam_cli.files import OutputFolder
 from evalcam_cli.report import (
     plots_calibration,
     plots_confusion,

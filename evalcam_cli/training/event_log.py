@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from evalcam_cli.documents import yaml_text
 from evalcam_cli.errors import UsageError
-from evalcam_cli.files import OutputFolder, yaml_text
+from evalcam_cli.files import OutputFolder
 from evalcam_cli.training.history import EpochRecord
 from evalcam_cli.writing import write_error
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
+from evalcam_cli.documents import read_csv
 from evalcam_cli.errors import DataError
-from evalcam_cli.files import read_csv
 from evalcam_cli.text import shown
 
 

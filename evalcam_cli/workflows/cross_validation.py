@@ -10,8 +10,9 @@ from pathlib import Path
 from evalcam_cli.config import RunConfig, resolved
 from evalcam_cli.data.machine import shared_machine, usable_cores
 from evalcam_cli.data.split_file import fingerprint, read_split, split_bytes
+from evalcam_cli.documents import yaml_text
 from evalcam_cli.errors import DataError, EvalcamError, MachineError, UsageError
-from evalcam_cli.files import OutputFolder, discard_folder, output_folder, yaml_text
+from evalcam_cli.files import OutputFolder, discard_folder, output_folder
 from evalcam_cli.inputs import read_bytes
 from evalcam_cli.models.device import choose_device
 from evalcam_cli.progress import Progress, silent

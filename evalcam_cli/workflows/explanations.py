@@ -9,8 +9,9 @@ from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
+from evalcam_cli.documents import csv_bytes, csv_lines, read_json
 from evalcam_cli.errors import UsageError
-from evalcam_cli.files import OutputFolder, csv_bytes, csv_lines, read_json
+from evalcam_cli.files import OutputFolder
 from evalcam_cli.text import csv_text, shown
 from evalcam_cli.writing import write_error
 

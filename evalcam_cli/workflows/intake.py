@@ -11,8 +11,8 @@ from evalcam_cli.data.identity import Identity, identify
 from evalcam_cli.data.images import REMARKS
 from evalcam_cli.data.leakage import LEAK_COLUMNS, TWO_LABELS, Leak, drop_leaks, find_conflicts, leak_sentences
 from evalcam_cli.data.samples import Sample
+from evalcam_cli.documents import write_csv
 from evalcam_cli.errors import DataError, UsageError
-from evalcam_cli.files import write_csv
 from evalcam_cli.progress import Progress
 from evalcam_cli.text import counted, listed, shown
 from evalcam_cli.writing import make_folder, sweep_abandoned

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from evalcam_cli.data.preprocessing import Preprocessing
+from evalcam_cli.documents import json_text, read_json
 from evalcam_cli.errors import DataError
 from evalcam_cli.explain.methods import METHODS
-from evalcam_cli.files import OutputFolder, json_text, read_json
+from evalcam_cli.files import OutputFolder
 from evalcam_cli.text import shown
 from evalcam_cli.workflows.explanations import Entry
 from evalcam_cli.workflows.map_files import Floats, Writing, read_map

@@ -10,9 +10,10 @@ import numpy as np
 from evalcam_cli.config import RunConfig
 from evalcam_cli.data.identity import identify
 from evalcam_cli.distributed import joined, on_first
+from evalcam_cli.documents import write_csv
 from evalcam_cli.errors import UsageError
 from evalcam_cli.evaluation.predictions import Predictions, row_blocks
-from evalcam_cli.files import refuse_inside, write_csv
+from evalcam_cli.files import refuse_inside
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.text import shown
 from evalcam_cli.workflows.checkpoints import WeightsRequest, load_classifier, logits_of

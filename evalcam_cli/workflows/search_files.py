@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evalcam_cli.config import resolved
-from evalcam_cli.files import csv_bytes, json_text, yaml_text
+from evalcam_cli.documents import csv_bytes, json_text, yaml_text
 from evalcam_cli.report.plots_tuning import TrialPoint, plot_history, plot_importances
 from evalcam_cli.search_space import Dimension
 from evalcam_cli.text import counted, shown

@@ -18,11 +18,12 @@ from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.data.samples import Sample, Split
 from evalcam_cli.data.split_file import fingerprint, split_bytes
 from evalcam_cli.distributed import on_first
+from evalcam_cli.documents import yaml_text
 from evalcam_cli.errors import CheckpointError, DataError, MachineError, UsageError
 from evalcam_cli.evaluation.counts import confusion_matrix
 from evalcam_cli.evaluation.metrics import Metrics, compute_metrics
 from evalcam_cli.evaluation.predictions import Predictions
-from evalcam_cli.files import OutputFolder, yaml_text
+from evalcam_cli.files import OutputFolder
 from evalcam_cli.models.architectures import build_model
 from evalcam_cli.models.checkpoint import Checkpoint, Stored, load_checkpoint, save_checkpoint
 from evalcam_cli.models.device import choose_device, make_repeatable, use_full_precision, worker_count

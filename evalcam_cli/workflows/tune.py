@@ -9,8 +9,9 @@ from pathlib import Path
 
 from evalcam_cli.config import RunConfig, resolved
 from evalcam_cli.data.split_file import fingerprint, split_bytes
+from evalcam_cli.documents import yaml_text
 from evalcam_cli.errors import DataError, MachineError, UsageError
-from evalcam_cli.files import OutputFolder, discard_folder, output_folder, yaml_text
+from evalcam_cli.files import OutputFolder, discard_folder, output_folder
 from evalcam_cli.models.device import choose_device
 from evalcam_cli.progress import Progress, silent
 from evalcam_cli.search_space import Dimension, search_space

@@ -154,8 +154,7 @@ def run(command: Sequence[str | Path], *, expect: int = 0) -> Spent:
         text = out.read().decode(errors="replace")
     if child.returncode != expect:
         raise SystemExit(f"{command} ended with {child.returncode}:\n{text[-2000:]}")
-    own = usage.ru_maxrss / 1024  # of the process or of a descendant that it waited for
-    own = peaks[child.pid] / 1024 if len(peaks) > 1 else own
+    own = peaks[child.pid] / 1024  # not ru_maxrss, which begins at what this process has
     return Spent(seconds, usage.ru_utime + usage.ru_stime, own, sum(peaks.values()) / 1024, text)
 
 

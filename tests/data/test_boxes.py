@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from evalcam_cli.data.boxes import COLUMNS, MaskFolder, ObjectBox, read_boxes, read_mask
+from evalcam_cli.documents import write_csv
 from evalcam_cli.errors import DataError, UsageError
-from evalcam_cli.files import write_csv
 
 HEADER = "path,label,x0,y0,x1,y1\n"
 

@@ -7,8 +7,8 @@ from PIL import Image, ImageEnhance, ImageOps
 from evalcam_cli.data.fingerprints import take_fingerprints
 from evalcam_cli.data.near_duplicates import NEAR, PAIR_COLUMNS, Findings, find_near_duplicates, near_duplicate_paths
 from evalcam_cli.data.samples import Sample
+from evalcam_cli.documents import write_csv
 from evalcam_cli.errors import DataError, UsageError
-from evalcam_cli.files import write_csv
 from tests.conftest import REPOSITORY, SHARED
 from tests.data.pictures import cropped, picture, save
 

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
+from evalcam_cli.documents import read_csv
 from evalcam_cli.evaluation.analyses import analyse
 from evalcam_cli.evaluation.definitions import define
 from evalcam_cli.evaluation.gates import check_gates, parse_gate
 from evalcam_cli.evaluation.metrics import CLASS_METRICS, OVERALL_METRICS, POINT_METRICS, compute_metrics
 from evalcam_cli.evaluation.predictions import Predictions
 from evalcam_cli.evaluation.statistics import AVERAGED
-from evalcam_cli.files import output_folder, read_csv
+from evalcam_cli.files import output_folder
 from evalcam_cli.report.contents import Report
 from evalcam_cli.report.evaluation import metrics_document, write_evaluation
 from evalcam_cli.report.markdown import report_text

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from evalcam_cli.data.boxes import read_boxes
+from evalcam_cli.documents import json_text, write_csv
 from evalcam_cli.explain.localisation import localise, truth_of_boxes
 from evalcam_cli.explain.localisation_numbers import MEANINGS, Localisation, summarise
-from evalcam_cli.files import json_text, write_csv
 from evalcam_cli.report.localisation import (
     BOXES_HEADER,
     LOCALISATION_HEADER,
