@@ -210,24 +210,24 @@ def _hit(trace: Sequence[str], fault: str, out: Path) -> bool:
 
 
 def contents(place: Path, out: str) -> dict[str, str]:
-    """What each file under a final name says, the clock apart, in a few letters."""
+    """What each file under a final name says, the clock and the name of the place apart, in a few letters."""
     folder = place / out
     if folder.is_dir():
         names = sorted(files_of(folder) - set(temporaries(folder)))
-        return {name: _content(folder / name, name) for name in names}
+        return {name: _content(folder / name, place) for name in names}
     names = [path.name for path in place.glob(f"{Path(out).stem}.*") if path.suffix in (".csv", ".json")]
-    return {name: _content(place / name, name) for name in sorted(names)}
+    return {name: _content(place / name, place) for name in sorted(names)}
 
 
-def _content(path: Path, name: str) -> str:
+def _content(path: Path, place: Path) -> str:
     if path.suffix == ".safetensors":
         return load_checkpoint(path).tensors_sha256[:12]
-    if name == "history.csv":
+    if path.name == "history.csv":
         rows = [{key: value for key, value in row.items() if key not in TIMING} for row in read_rows(path)]
         return hashlib.sha256(repr(rows).encode()).hexdigest()[:12]
-    if name in _CLOCKED:
+    if path.name in _CLOCKED:
         return "there"
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return hashlib.sha256(path.read_bytes().replace(bytes(place), b"PLACE")).hexdigest()[:12]
 
 
 def _wrong_files(place: Path, out: str, before: dict[str, str], reference: dict[str, str]) -> Iterator[str]:
