@@ -22,6 +22,7 @@ from evalcam_cli.data.cache import ImageCache
 from evalcam_cli.data.images import UnreadableImage, load_image
 from evalcam_cli.data.machine import room_for_batches
 from evalcam_cli.data.order import Draw, TrainingOrder
+from evalcam_cli.data.parallel import die_with_parent
 from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.errors import WorkerKilledError
 
@@ -120,6 +121,12 @@ class ImageLoader(DataLoader[Any]):
                 raise batch
             yield batch
 
+    def _get_iterator(self) -> Any:
+        readers = super()._get_iterator()
+        for process in getattr(readers, "_workers", ()):  # torch ends one that hangs by SIGTERM, which they ignore
+            process.terminate = process.kill
+        return readers
+
     def _batches(self) -> Iterator[Any]:
         yield from super().__iter__()
 
@@ -182,6 +189,7 @@ def _begin_work(worker: int) -> None:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     # the thread that hands tensors over reports a parent that left in the middle; errors in reading take another way
     sys.excepthook = lambda *_: None
+    die_with_parent()
     gc.freeze()  # else the collector would write to all objects of the parent, and so copy them
 
 

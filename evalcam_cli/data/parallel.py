@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
@@ -28,8 +27,6 @@ _MAX_DEATHS = 5
 Result = TypeVar("Result")
 _Chunk = Sequence[str]
 _Report = Callable[[int], None]
-
-_stopping: Event | None = None  # in a worker: set when the parent wants it to end
 
 
 def map_files(
@@ -128,17 +125,20 @@ def _carefully(job: Callable[[Path], Result], root: Path, chunk: _Chunk) -> list
 
 @contextlib.contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Fresh processes (not forked: the parent may have threads), all ended when the block ends for any reason."""
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(stop,))
+    """Fresh processes (not forked: the parent may have threads), all dead when the block ends for any reason.
+
+    They only read, so nothing is lost by killing them; one that still starts would be waited for for seconds.
+    """
+    others = multiprocessing.active_children()
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
     try:
         yield pool
-    except BaseException:
-        stop.set()
-        raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        with _signals_held():
+            for child in multiprocessing.active_children():
+                if child not in others:
+                    child.kill()
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _submit(
@@ -150,7 +150,7 @@ def _submit(
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Let a worker be born in peace: a signal is answered when the block ends, and the worker never sees Ctrl-C.
+    """Let a worker be born, or end, in peace: a signal is answered when the block ends, and none sees Ctrl-C.
 
     A worker inherits the signal mask. The parent needs more than the mask, for a signal that reaches one of its other
     threads still runs the handler in the main one.
@@ -171,15 +171,17 @@ def _signals_held() -> Iterator[None]:
             handlers[signalled](signalled, frame)
 
 
-def _start_worker(stop: Event) -> None:
-    global _stopping  # noqa: PLW0603 (the only way to hand a worker something once)
-    _stopping = stop
+def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    die_with_parent()
 
 
-def _die_with_parent() -> None:
-    """A parent that was killed cannot end its workers; they would wait for work for ever."""
+def die_with_parent() -> None:
+    """End this worker process as soon as its parent is gone: one that was killed cannot end its workers."""
+    threading.Thread(target=_wait_for_end_of_parent, daemon=True).start()
+
+
+def _wait_for_end_of_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -187,9 +189,4 @@ def _die_with_parent() -> None:
 
 
 def _run(job: Callable[[Path], Result], root: Path, paths: _Chunk) -> list[Result]:
-    results = []
-    for path in paths:
-        if _stopping is not None and _stopping.is_set():
-            break  # nobody waits for the results any more
-        results.append(job(root / path))
-    return results
+    return [job(root / path) for path in paths]

@@ -1,7 +1,11 @@
 """Images as tensors, in an order that depends on the seed and the epoch alone."""
 
+import multiprocessing
 import os
 import pickle
+import signal
+import subprocess
+import sys
 from collections import Counter, namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +25,7 @@ from evalcam_cli.data.order import TrainingOrder
 from evalcam_cli.data.preprocessing import Preprocessing
 from evalcam_cli.errors import WorkerKilledError
 from evalcam_cli.files import output_folder
+from tests.workflows.training_process import family, wait_until
 
 PREPROCESSING = Preprocessing(32, "pad")
 CPU = torch.device("cpu")
@@ -277,3 +282,45 @@ def test_another_fault_of_a_loader_stays_what_it_is(folder: Path, monkeypatch: p
 
     with pytest.raises(RuntimeError, match="a bug"):
         list(loader)
+
+
+def test_a_worker_that_hangs_is_ended_with_its_loader(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.5)
+    os.mkfifo(folder / "pipe")
+
+    class Hanging(ImageDataset):
+        def __getitem__(self, draw: Any) -> Any:
+            return super().__getitem__(draw) if draw == 0 else (folder / "pipe").read_bytes()  # that nobody writes to
+
+    images = Hanging(folder, ["0.png", "1.png"], PREPROCESSING, max_pixels=10**6)
+    loader = make_loader(images, 1, workers=1, device=CPU)
+    others = multiprocessing.active_children()
+    batches = iter(loader)
+    next(batches)
+    (worker,) = set(multiprocessing.active_children()) - set(others)
+
+    del batches
+
+    assert not worker.is_alive()
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes as Linux lists them")
+def test_a_worker_dies_with_a_parent_that_was_killed_while_it_started(folder: Path, tmp_path: Path) -> None:
+    """Torch's own watch over the parent takes the process that adopted the worker for it."""
+    script = tmp_path / "dying.py"
+    script.write_text(
+        "import os, signal, sys, time\nfrom multiprocessing.process import BaseProcess\nfrom pathlib import Path\n"
+        "import torch\nfrom evalcam_cli.data import dataset\nfrom tests.data import test_dataset\n"
+        "start, begin_work = BaseProcess.start, dataset._begin_work\n"
+        "def start_and_die(process):\n    start(process)\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "def begin_late(worker):\n    time.sleep(1)\n    begin_work(worker)\n"
+        "BaseProcess.start, dataset._begin_work = start_and_die, begin_late\n"
+        "images = test_dataset.dataset(Path(sys.argv[1]))\n"
+        "next(iter(dataset.make_loader(images, 4, workers=1, device=torch.device('cpu'))))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen([sys.executable, str(script), str(folder)], env=environment, start_new_session=True)
+
+    assert process.wait() == -signal.SIGKILL
+
+    assert wait_until(lambda: family(process.pid) == [], timeout=20)

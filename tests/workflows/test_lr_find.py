@@ -36,6 +36,7 @@ def split_file(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_only_training_images_are_used_and_no_weights_are_kept(split_file: Path, tmp_path: Path) -> None:
     request = RangeTestRequest(tmp_path / "out", split_file=split_file, low=1e-6, high=1.0, steps=20)
+    others = multiprocessing.active_children()
 
     result = lr_find(config("data.workers=1"), request)
 
@@ -49,7 +50,7 @@ def test_only_training_images_are_used_and_no_weights_are_kept(split_file: Path,
     assert document == result.document
     assert document["train.lr"] == result.suggestion.recommended
     assert document["steps"] == len(rows)
-    assert multiprocessing.active_children() == []  # the reader was left in the middle of an epoch
+    assert set(multiprocessing.active_children()) <= set(others)  # the reader was left in the middle of an epoch
 
 
 def test_the_same_seed_gives_the_same_losses_and_the_config_s_rate_has_no_part(
