@@ -46,6 +46,10 @@ def _benchmark(name: str, *options: str, quick: Sequence[str] = ("--quick",)) ->
     return Part(command, (*command, *quick))
 
 
+def _tests_of(*files: str) -> Part:
+    return Part(("pytest", "-m", "", *files))  # the slow ones too
+
+
 _CANARY_TEST = "tests/models/test_weights.py::test_the_canary_is_there_whenever_such_a_file_is_loaded_the_unsafe_way"
 COMMANDS = {
     "train": "train", "resume": "train --resume", "split": "split --overwrite", "evaluate": "evaluate",
@@ -56,25 +60,23 @@ COMMANDS = {
 PARTS: Mapping[str, Part] = {
     "zoo": Part(("tests.zoo",), ("tests.zoo", "--quick")),
     "malicious": Part(("tests.zoo", "evil_")),
-    "control": Part(("pytest", _CANARY_TEST)),
+    "control": _tests_of(_CANARY_TEST),
     "checkpoints": _benchmark("damaged_checkpoints"),
     "fuzz": _benchmark("fuzz_readers", "--seconds", "600", quick=("--seconds", "20")),
-    "sinks": Part(("pytest", "tests/test_sinks.py")),
+    "sinks": _tests_of("tests/test_sinks.py"),
     "kills": _benchmark("kills", "--kills", "100"),
     **{
         f"writes-{name}": _benchmark("write_faults", "--only", command, quick=("--sample", "4"))
         for name, command in COMMANDS.items()
     },
     "signals": _benchmark("signals", "--count", "40"),
-    "writer": Part(("pytest", "tests/workflows/test_one_writer.py")),
+    "writer": _tests_of("tests/workflows/test_one_writer.py"),
     "large-split": _benchmark("large", "split"),
     "large-manifest": _benchmark("large", "manifest"),
     "large-file": _benchmark("large", "file"),
     "slopes": _benchmark("large", "slopes"),
-    "workers": Part(
-        ("pytest", "tests/workflows/test_worker_independence.py", "tests/workflows/test_determinism.py")
-    ),
-    "batches": Part(("pytest", "tests/workflows/test_batch_sizes.py")),
+    "workers": _tests_of("tests/workflows/test_worker_independence.py", "tests/workflows/test_determinism.py"),
+    "batches": _tests_of("tests/workflows/test_batch_sizes.py"),
     "mutants": _benchmark("mutants", "--count", "1000"),
 }  # fmt: skip
 
