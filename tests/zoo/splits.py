@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from tests.data.pictures import picture, save
 from tests.zoo.cases import Case, Kit
 from tests.zoo.manifests import NOWHERE, OUTSIDE
 
@@ -25,7 +26,7 @@ Change = Callable[[Rows], object]
 
 
 def cases() -> list[Case]:
-    return [*_paths(), *_rows(), *_tables(), *_facts(), *_lying_facts(), *_own_data(), *_files()]
+    return [*_paths(), *_rows(), *_tables(), *_facts(), *_lying_facts(), *_own_data(), *_own_sets(), *_files()]
 
 
 def _paths() -> list[Case]:
@@ -309,6 +310,39 @@ def _own_data() -> list[Case]:
         for name, (change, code, word) in changes.items()
         for command in ((_TRAIN,) if name.startswith(("leak", "unicode")) else (_TRAIN, _EVALUATE))
     ]
+
+
+def _own_sets() -> list[Case]:
+    """Data that came divided."""
+
+    def one_per_class(here: Path, kit: Kit) -> None:
+        for number, name in enumerate(("train", "test")):
+            for label in ("cat", "dog"):
+                (here / "data" / name / label).mkdir(parents=True)
+                shutil.copy(kit.data / label / f"00{number}.png", here / "data" / name / label)
+
+    def near_copy(here: Path, kit: Kit) -> None:
+        for number in range(40):
+            label = ("cat", "dog")[number % 2]
+            save(
+                picture(number),
+                here / "data" / ("test" if number > 30 else "train") / label / f"{number}.jpg",
+                quality=95,
+            )
+        with Image.open(here / "data" / "train" / "cat" / "0.jpg") as image:
+            save(image, here / "data" / "test" / "cat" / "again.jpg", quality=60)
+        paths = sorted(path.relative_to(here / "data") for path in (here / "data").rglob("*.jpg"))
+        rows = [f"{path.as_posix()},{path.parts[1]},{path.parts[0]}\n" for path in paths]
+        (here / "s.csv").write_text("path,label,set\n" + "".join(rows), encoding="utf-8")
+
+    audit = ("audit", "{here}/s.csv", "--data", "{here}/data", "--out", "{out}", "--strict")
+    return [
+        Case(
+            "splits/one_per_class", one_per_class, ("split", "{here}/data", "--out", "{out}/s.csv"), "refuse", 3,
+            ("'cat' has 1 image", "too few"),
+        ),
+        Case("splits/leak_near", near_copy, audit, "skip", 3, ("1 image has a copy in another set",)),
+    ]  # fmt: skip
 
 
 def _of_copy(change: Callable[[Path], None]) -> Callable[[Path, Kit], None]:
