@@ -171,7 +171,7 @@ def _about_words(case: Case, result: Result) -> list[str]:
 def _about_files(case: Case, results: Path) -> list[str]:
     there = sorted(path.relative_to(results).as_posix() for path in results.rglob("*"))
     found = [f"left half-written: {name}" for name in there if name.endswith(".tmp")]
-    keeps_what_it_did = case.code in (5, 141) or case.command[0] == "gradcam"  # as when it is interrupted
+    keeps_what_it_did = case.code in (5, 141) or case.command[0] in ("gradcam", "audit")  # or what it found
     if case.code and not keeps_what_it_did:
         found += [f"written although refused: {name}" for name in there if name not in _BESIDE]
     return found
