@@ -6,7 +6,8 @@ A mutant is a module with one thing changed: another comparison, operator, numbe
 `raise` or a call left out, an argument or the end of a slice dropped. All that can be made are counted, `--count` of
 them drawn at random, and for each the tests of its module are run, in a process forked from one that has loaded the
 libraries; that a test fails, or takes longer than it may, is what is wanted. Texts of messages are not changed, nor
-what is there for the type checker.
+what is there for the type checker, nor guards against the programmer's own mistakes, without which all that works goes
+on as before: `strict=True` of a zip over what is of one length anyway, and `frozen=True` of a dataclass.
 
 Prints the score by module, and each survivor with its name. What is known of a survivor stands in `mutants.csv`:
 `equivalent` ones do the same as the original and do not count; `accepted` ones count as survivors. The exit code is 1
@@ -15,6 +16,7 @@ below 90 %, or where a survivor has no reason there.
 
 import argparse
 import ast
+import builtins
 import copy
 import csv
 import functools
@@ -142,8 +144,8 @@ def _short(node: ast.AST) -> str:
 def nodes(tree: ast.AST, function: str = "") -> Iterator[tuple[ast.AST, str]]:
     """Every node that may be changed, with the name of the function or class that it is in.
 
-    Left out are annotations, docstrings and other texts that stand alone, f-strings, what an exception says, imports
-    and the block for the type checker.
+    Left out are annotations, docstrings and other texts that stand alone, f-strings, what an exception says, imports,
+    the block for the type checker, and `_GUARDS`.
     """
     for child in ast.iter_child_nodes(tree):
         if _is_left_out(child, tree):
@@ -163,16 +165,25 @@ def _is_left_out(child: ast.AST, parent: ast.AST) -> bool:
             return True
     if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
         return True
+    if isinstance(parent, ast.Call) and isinstance(child, ast.keyword) and _is_guard(parent, child):
+        return True
     if isinstance(parent, ast.Assign) and isinstance(child, ast.BinOp) and _is_type(child):
         return True
     alone = isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant)
     return alone or isinstance(child, ast.JoinedStr | ast.Import | ast.ImportFrom | ast.alias)
 
 
+_GUARDS = ("zip(strict=True)", "dataclass(frozen=True)")
+
+
+def _is_guard(call: ast.Call, keyword: ast.keyword) -> bool:
+    return f"{ast.unparse(call.func)}({ast.unparse(keyword)})" in _GUARDS
+
+
 def _is_type(node: ast.BinOp) -> bool:
     """Whether an alias of types, `A = B | C`, is being defined."""
     names = [one for one in ast.walk(node) if isinstance(one, ast.Name)]
-    return isinstance(node.op, ast.BitOr) and all(one.id[0].isupper() or one.id in dir(__builtins__) for one in names)
+    return isinstance(node.op, ast.BitOr) and all(one.id[0].isupper() or one.id in dir(builtins) for one in names)
 
 
 def changes(node: ast.AST) -> list[Change]:  # noqa: PLR0912 (a table)
@@ -208,7 +219,11 @@ def changes(node: ast.AST) -> list[Change]:  # noqa: PLR0912 (a table)
             found += [_setter(("lower", None), None)] if lower is not None else []
             found += [_setter(("upper", None), None)] if upper is not None else []
     if isinstance(node, ast.Call):
-        found += [_without_keyword(index) for index, one in enumerate(node.keywords) if one.arg is not None]
+        found += [
+            _without_keyword(index)
+            for index, one in enumerate(node.keywords)
+            if one.arg is not None and not _is_guard(node, one)
+        ]
     return found
 
 
