@@ -61,7 +61,7 @@ def placements(scores: Floats, positive: NDArray[np.bool_]) -> Placements | None
 
 def _placements_of_few(few: Floats, many: Floats) -> tuple[Floats, Floats]:
     """Share of `many` below each of `few`, and share of `few` above each of `many`, ties counting one half."""
-    order = np.argsort(few, kind="stable")
+    order = np.argsort(few)
     ordered = few[order]
     smaller = np.searchsorted(ordered, many)  # how many of `few` are below each of `many`
     tied = np.flatnonzero(ordered[np.minimum(smaller, len(few) - 1)] == many)

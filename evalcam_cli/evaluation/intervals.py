@@ -26,15 +26,15 @@ def wilson(successes: ArrayLike, trials: ArrayLike, quantile: ArrayLike = Z) -> 
     (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n): Wilson 1927; method 3 in Newcombe, "Two-sided confidence
     intervals for the single proportion: comparison of seven methods", Statistics in Medicine 1998. `quantile` is z.
     """
-    k, n = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64))
+    k, n = np.broadcast_arrays(successes, trials)
     n = np.where(n > 0, n, np.nan)
     p = k / n
-    z = np.asarray(quantile, dtype=np.float64)
+    z = np.asarray(quantile)
     centre = p + z**2 / (2 * n)
     half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     scale = 1 + z**2 / n
-    low = np.where(k == 0, 0 * n, np.clip((centre - half) / scale, 0, 1))  # exactly 0 and 1 at the ends
-    high = np.where(k == n, 1 + 0 * n, np.clip((centre + half) / scale, 0, 1))
+    low = np.where(k == 0, n - n, np.maximum((centre - half) / scale, 0))  # exactly 0 and 1 at the ends, or NaN
+    high = np.where(k == n, n / n, np.minimum((centre + half) / scale, 1))
     return low, high
 
 
@@ -44,11 +44,10 @@ def clopper_pearson(successes: ArrayLike, trials: ArrayLike) -> tuple[Floats, Fl
     Quantiles 0.025 of Beta(k, n - k + 1) and 0.975 of Beta(k + 1, n - k): Clopper and Pearson, "The use of confidence
     or fiducial limits illustrated in the case of the binomial", Biometrika 1934. Fractions of successes are allowed.
     """
-    k, n = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64))
+    k, n = np.broadcast_arrays(successes, trials)
     n = np.where(n > 0, n, np.nan)
-    inside_low, inside_high = k > 0, k < n
-    low = np.where(inside_low, scipy.special.betaincinv(np.where(inside_low, k, 1), n - k + 1, 0.025), 0 * n)
-    high = np.where(inside_high, scipy.special.betaincinv(k + 1, np.where(inside_high, n - k, 1), 0.975), 1 + 0 * n)
+    low = np.where(k > 0, scipy.special.betaincinv(k, n - k + 1, 0.025), n - n)
+    high = np.where(k < n, scipy.special.betaincinv(k + 1, n - k, 0.975), n / n)
     return low, high
 
 

@@ -1,7 +1,7 @@
 """The interval of every metric: a formula where there is one that holds, else the shared bootstrap."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +45,6 @@ class Limits:
     found: dict[str, list[Interval]]
     ranked: bool
     """Whether metrics of rank were resampled."""
-    trials: dict[str, int] = field(default_factory=dict)
-    """Denominators of the overall proportions that do not rest on all images."""
 
     def of(self, name: str, index: int = 0) -> Interval:
         """The interval of a metric, or of a class by it."""
@@ -79,12 +77,10 @@ def compute_limits(
     for top in TOP_K:
         if np.isfinite(points[f"top_{top}_accuracy"]):
             found[f"top_{top}_accuracy"] = [makers.proportion(sample.facts.truth_rank < top, everything)]
-    trials = {}
-    for name, (hits, tried) in makers.at_point():
-        found[name], trials[name] = [makers.proportion(hits, tried)], int(tried.sum())
+    found |= {name: [makers.proportion(hits, tried)] for name, (hits, tried) in makers.at_point()}
     if makers.groups is None:
         found |= makers.likelihood_ratios(margins)
-    return Limits(found, ranked, trials)
+    return Limits(found, ranked)
 
 
 def _bootstrap(
@@ -170,10 +166,9 @@ class _Formulas:
 
     def at_point(self) -> Iterator[tuple[str, tuple[Bools, Bools]]]:
         """Hits and trials of every proportion at the operating point."""
-        point, called = self.predictions.operating_point, self.predictions.called
-        if point is None or called is None:
+        if self.predictions.at_point is None:
             return
-        positive = self.predictions.targets == self.predictions.classes.index(point.positive)
+        positive, called = self.predictions.at_point
         for name in PROPORTIONS:
             yield f"{name}@op", _fraction(name, positive, called)
         yield "accuracy@op", (positive == called, np.ones_like(called))
@@ -194,9 +189,8 @@ class _Formulas:
         tn = margins.total - margins.support - fp
         pairs = [likelihood_ratio_intervals(*map(float, cells)) for cells in zip(margins.hits, fp, fn, tn, strict=True)]
         found = {"lr_positive": [one for one, _ in pairs], "lr_negative": [one for _, one in pairs]}
-        point, called = self.predictions.operating_point, self.predictions.called
-        if point is not None and called is not None:
-            positive = self.predictions.targets == self.predictions.classes.index(point.positive)
+        if self.predictions.at_point is not None:
+            positive, called = self.predictions.at_point
             cells = [float((called == a)[positive == b].sum()) for a, b in ((1, 1), (1, 0), (0, 1), (0, 0))]
             one, other = likelihood_ratio_intervals(*cells)
             found |= {"lr_positive@op": [one], "lr_negative@op": [other]}

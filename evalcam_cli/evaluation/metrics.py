@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 import numpy as np
 import scipy.stats
@@ -52,9 +53,9 @@ POINT_METRICS = tuple(f"{name}@op" for name in ("accuracy", *CLASS_METRICS[:7]))
 OVERALL_METRICS = (*MAIN_METRICS, *FURTHER_METRICS, *POINT_METRICS)
 """In the order shown."""
 
-_TWO_CLASSES = ("roc_auc", "calibration_slope", "calibration_intercept")
-_MORE_CLASSES = ("roc_auc_ovr_macro", "roc_auc_ovr_weighted", "roc_auc_ovr_micro", "roc_auc_ovo_macro")
+_NOT_FOR_TWO = ("roc_auc_ovr_macro", "roc_auc_ovr_weighted", "roc_auc_ovr_micro", "roc_auc_ovo_macro")
 _NULL_RESAMPLES = 1000
+_NEVER = "not a number"  # the reason of a metric that always is one
 
 
 @dataclass(frozen=True)
@@ -236,14 +237,14 @@ def _overall(
 ) -> dict[str, Estimate]:
     predictions = sample.predictions
     n, two = len(predictions.targets), len(predictions.classes) == 2
-    calibrated = _calibration_estimates(sample, limits, null)
-    calibrated |= _recalibration_estimates(predictions, limits, positive) if two and positive else {}
+    others = _calibration_estimates(sample, limits, null) | _point_estimates(predictions, points, limits)
+    others |= _recalibration_estimates(predictions, limits, positive) if two and positive else {}
     found: dict[str, Estimate] = {}
     for name in OVERALL_METRICS:
-        if name in (_MORE_CLASSES if two else _TWO_CLASSES):
+        if name in (_NOT_FOR_TWO if two else ("roc_auc",)):
             continue
-        if name in calibrated:
-            found[name] = calibrated[name]
+        if name in others:
+            found[name] = others[name]
         elif name == "roc_auc" and positive is not None:
             index = predictions.classes.index(positive)
             interval = limits.of(name, index) if limits else None
@@ -254,7 +255,7 @@ def _overall(
                 float(points[name]),
                 limits.of(name) if limits else None,
                 _why_undefined(name, sample),
-                n=n if limits is None else limits.trials.get(name, n),
+                n=n,
                 classes_counted=int(np.count_nonzero(~np.isnan(points[of]))) if of else None,
             )
     return found
@@ -303,15 +304,13 @@ def _why_undefined(name: str, sample: Sample) -> str:
         return f"infinite: {images} with probability 0 for the true class"
     if name.startswith("top_"):
         return f"there are only {len(sample.predictions.classes)} classes, so it is always 1"
-    if name.endswith("@op"):
-        return _reasons(*_cells_at_point(sample.predictions)).get(name.removesuffix("@op"), "not a number")
     return {
         "roc_auc": "only one class has images",
         "roc_auc_ovr_micro": "undefined for every class",
         "roc_auc_ovo_macro": "no two classes have images",
         "mcc": "all images are of one class or predicted as one class",
         "cohen_kappa": "all images are of one class and predicted as it",
-    }.get(name, "not a number")
+    }.get(name, _NEVER)
 
 
 _CLASS_REASONS = {
@@ -323,6 +322,28 @@ _CLASS_REASONS = {
     "lr_positive": "infinite: specificity is 1",
     "lr_negative": "infinite: specificity is 0",
 }
+
+
+class _Cells(NamedTuple):
+    """Counts of images, one class against the rest."""
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+    @classmethod
+    def of(cls, margins: Counts, index: int) -> Self:
+        total, support = int(margins.total), int(margins.support[index])
+        tp, predicted = int(margins.hits[index]), int(margins.predicted[index])
+        return cls(tp, predicted - tp, support - tp, total - support - (predicted - tp))
+
+    def estimate(self, name: str, value: float, interval: Interval | None) -> Estimate:
+        """With the denominator of a proportion, and the reason where the value is undefined."""
+        tp, fp, fn, tn = self
+        denominators = {"precision": tp + fp, "recall": tp + fn, "specificity": fp + tn, "npv": fn + tn}
+        reason = _reasons(*self).get(name, _NEVER)
+        return _estimate(value, interval, reason, n=denominators.get(name, sum(self)))
 
 
 def _reasons(tp: int, fp: int, fn: int, tn: int) -> dict[str, str]:
@@ -338,29 +359,23 @@ def _reasons(tp: int, fp: int, fn: int, tn: int) -> dict[str, str]:
     return reasons
 
 
-def _cells_at_point(predictions: Predictions) -> tuple[int, int, int, int]:
-    """tp, fp, fn, tn of the operating point's class; all 0 without a point."""
-    point, called = predictions.operating_point, predictions.called
-    if point is None or called is None:
-        return 0, 0, 0, 0
-    positive = predictions.targets == predictions.classes.index(point.positive)
-    cells = (called & positive, called & ~positive, ~called & positive, ~called & ~positive)
-    return cells[0].sum(), cells[1].sum(), cells[2].sum(), cells[3].sum()
+def _point_estimates(
+    predictions: Predictions, points: Mapping[str, Floats], limits: Limits | None
+) -> dict[str, Estimate]:
+    if predictions.at_point is None:
+        return {}
+    truth, called = (flags.astype(np.int64) for flags in predictions.at_point)
+    cells = _Cells.of(counts.count(counts.confusion_matrix(truth, called, 2)), 1)
+    return {
+        name: cells.estimate(name.removesuffix("@op"), float(points[name]), limits.of(name) if limits else None)
+        for name in POINT_METRICS
+    }
 
 
 def _class_metrics(index: int, points: Mapping[str, Floats], limits: Limits | None, margins: Counts) -> ClassMetrics:
-    total, support = int(margins.total), int(margins.support[index])
-    tp, predicted = int(margins.hits[index]), int(margins.predicted[index])
-    fp, fn = predicted - tp, support - tp
-    denominators = {"precision": predicted, "recall": support, "specificity": total - support, "npv": total - predicted}
-    reasons = _reasons(tp, fp, fn, total - support - fp)
+    cells = _Cells.of(margins, index)
     estimates = {
-        name: _estimate(
-            float(points[name][index]),
-            limits.of(name, index) if limits else None,
-            reasons[name],
-            n=denominators.get(name, total),
-        )
+        name: cells.estimate(name, float(points[name][index]), limits.of(name, index) if limits else None)
         for name in CLASS_METRICS
     }
-    return ClassMetrics(support, tp, fp, fn, total - support - fp, estimates)
+    return ClassMetrics(cells.tp + cells.fn, *cells, estimates)

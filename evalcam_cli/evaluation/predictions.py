@@ -150,6 +150,14 @@ class Predictions:
             return None
         return np.asarray(self.probability_of(self.classes.index(point.positive)) >= point.threshold)
 
+    @property
+    def at_point(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+        """(N,) whether each image is of the operating point's class, and whether it is called; None without a point."""
+        point, called = self.operating_point, self.called
+        if point is None or called is None:
+            return None
+        return self.targets == self.classes.index(point.positive), called
+
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
         """(N,) index of the predicted class: by the operating point with two classes, else the argmax."""

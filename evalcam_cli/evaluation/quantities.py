@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, get_args
 
 from evalcam_cli.errors import UsageError
 from evalcam_cli.evaluation.estimates import Estimate
@@ -19,7 +19,7 @@ _LEFT = re.compile(
     r"(?P<worst>worst:)?(?P<metric>[^\[\]{}.:]+)(?:\[(?P<label>.*)\])?(?:\{(?P<scope>.*)\})?(?:\.(?P<part>[^\[\]{}.]+))?",
     re.DOTALL,
 )
-_PARTS: dict[str, Part] = {"estimate": "estimate", "ci_low": "ci_low", "ci_high": "ci_high"}
+_PARTS: dict[str, Part] = {part: part for part in get_args(Part)}
 
 
 class Range(NamedTuple):

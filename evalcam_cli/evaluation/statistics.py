@@ -124,8 +124,8 @@ class Sample:
             values[f"top_{top}_accuracy"] = hits if top < k else np.full(len(weights), np.nan)
         values["log_loss"] = weighted_mean(facts.losses, weights)
         values["brier"] = weighted_mean(facts.squares, weights)
-        if (called := predictions.called) is not None and predictions.operating_point is not None:
-            positive = predictions.targets == predictions.classes.index(predictions.operating_point.positive)
+        if predictions.at_point is not None:
+            positive, called = predictions.at_point
             point = _tally(weights, positive.astype(np.int64), called.astype(np.int64), 2)
             values |= {f"{name}@op": of(point)[..., 1] for name, of in BY_CLASS.items()}
             values["accuracy@op"] = counts.accuracy(point)
@@ -187,11 +187,10 @@ def _tally(
 
 def sum_by_label(weights: NDArray[np.int32], labels: NDArray[np.int64], k: int) -> Floats:
     """(B, K) sum of the weights of each class's images."""
-    order = np.argsort(labels, kind="stable")
+    order = np.argsort(labels)
     present, starts = np.unique(labels[order], return_index=True)
     sums = np.zeros((len(weights), k))
-    if len(present):
-        sums[:, present] = np.add.reduceat(weights[:, order], starts, axis=1)
+    sums[:, present] = np.add.reduceat(weights[:, order], starts, axis=1)
     return sums
 
 
