@@ -45,7 +45,7 @@ Texts = Annotated[tuple[str, ...], BeforeValidator(_as_texts)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 Method = Literal[

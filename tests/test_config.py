@@ -43,6 +43,7 @@ def test_the_resolved_config_reads_back_to_itself(tmp_path: Path) -> None:
     [
         ("train: {batchsize: 3}", "line 1: unknown config key 'train.batchsize'; did you mean 'train.batch_size'?"),
         ("\n\nlr: 3", "line 3: unknown config key 'lr'; did you mean 'train.lr'?"),
+        ("gradcam: {classes: cat}", "line 1: unknown config key 'gradcam.classes'; did you mean 'gradcam.class'?"),
         ("trian: {lr: 1}", "unknown config key 'trian'; did you mean 'train'?"),
         ("train: {lr: .nan}", "train.lr must be a finite number, got NaN"),
         ("train: {lr: -0.1}", "train.lr must be greater than 0, got -0.1"),

@@ -48,7 +48,13 @@ _EVALUATION = tuple(
     f"tests/evaluation/test_{name}.py" for name in ("metrics", "regression", "limits", "reference_values", "gates")
 )
 TESTS: Mapping[str, tuple[str, ...]] = {
-    "config": ("tests/test_config.py", "tests/test_search_space.py"),
+    "config": (
+        "tests/test_config_limits.py",
+        "tests/test_config_ranges.py",
+        "tests/test_readme.py",
+        "tests/test_search_space.py",
+        "tests/test_config.py",
+    ),
     "strict_yaml": ("tests/test_strict_yaml.py", "tests/test_config.py"),
     "text": ("tests/test_text.py", "tests/test_documents.py"),
     "documents": ("tests/test_documents.py", "tests/test_text_formats.py"),
