@@ -17,6 +17,7 @@ from tests.benchmarks.write_faults import (
     contents,
     examine,
     scenarios,
+    thinned,
     undisturbed,
     writing_calls,
 )
@@ -68,6 +69,17 @@ def test_only_calls_that_change_what_is_below_the_folder_are_counted(tmp_path: P
     assert list(writing_calls(trace, tmp_path)) == [
         Point("openat", 2, "b"), Point("write", 1, "b"), Point("close", 2, "b"), Point("rename", 1, "c"),
     ]  # fmt: skip
+
+
+def test_of_many_writes_into_one_file_the_first_the_last_and_some_between_are_struck() -> None:
+    few = [Point("write", number, "few") for number in range(16)]
+    many = {number: Point("write", number, "many") for number in range(16, 49)}
+    close = Point("close", 1, "many")
+
+    kept = thinned([*few, *many.values(), close])
+
+    struck_of_many = (16, 17, 18, 19, 20, 28, 36, 44, 45, 46, 47, 48)
+    assert kept == [*few, *(many[number] for number in struck_of_many), close]
 
 
 def test_contents_tell_what_a_file_says_and_not_when(tmp_path: Path) -> None:
