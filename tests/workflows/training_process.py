@@ -165,7 +165,7 @@ def server() -> ForkServerContext:
 
 
 def become_when_told(arguments: list[str], out: Path) -> NoReturn:
-    """As `become_evalcam`, once the file `OUT.go` is there; `OUT.ready` says that nothing is left but to wait for it."""
+    """As `become_evalcam`, once `OUT.go` is there; `OUT.ready` says that nothing is left but to wait for it."""
     go = out.with_name(f"{out.name}.go")
     out.with_name(f"{out.name}.ready").touch()
     while not go.exists():
