@@ -57,8 +57,8 @@ def of_tests(failed: int) -> Numbers:
 
 
 def fuzzed(*findings: str) -> Numbers:
-    one = {"executions": 1000, "seconds": 600.0, "findings": dict.fromkeys(findings, "")}
-    return {"targets": [{"target": name} | one for name in ("config", "split", "checkpoint")]}
+    one = {"engine": "guided", "executions": 1000, "seconds": 600.0, "findings": dict.fromkeys(findings, "")}
+    return {"targets": [one]}
 
 
 RIGHT_AND_WRONG: dict[str, tuple[Numbers, Sequence[Numbers]]] = {
@@ -69,7 +69,7 @@ RIGHT_AND_WRONG: dict[str, tuple[Numbers, Sequence[Numbers]]] = {
         damaged(*["refused"] * 10_000, "same"),
         [damaged(*["refused"] * 10_000, "other"), damaged(*["refused"] * 10_000, error="KeyError")],
     ),
-    "fuzz": (fuzzed(), [fuzzed("a crash")]),
+    **{name: (fuzzed(), [fuzzed("a crash")]) for name in PARTS if name.startswith("fuzz-")},
     "sinks": (of_tests(0), [of_tests(1)]),
     "kills": (killed(), [killed("other weights")]),
     **{name: (struck(), [struck("lost")]) for name in PARTS if name.startswith("writes-")},
@@ -77,7 +77,7 @@ RIGHT_AND_WRONG: dict[str, tuple[Numbers, Sequence[Numbers]]] = {
     "writer": (of_tests(0), [of_tests(1), {"passed": 0, "failed": 0, "skipped": 1}]),
     "large-split": (spent("split", 100_000, 59), [spent("split", 100_000, 61), spent("split", 10_000, 1)]),
     "large-manifest": (spent("manifest", 1_000_000, 19), [spent("manifest", 1_000_000, 21)]),
-    "large-file": (spent("file", 1_000_000, 19), [spent("file", 1_000_000, 21)]),
+    "large-file": (spent("file", 1_000_000, 39), [spent("file", 1_000_000, 41)]),
     "slopes": ({"slopes": dict.fromkeys("abcde", 1000.0)}, [{"slopes": dict.fromkeys("abcde", 1025.0)}]),
     "workers": (of_tests(0), [of_tests(2)]),
     "batches": (of_tests(0), [of_tests(1)]),
