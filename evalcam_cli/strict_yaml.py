@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import yaml
 
@@ -47,18 +48,18 @@ def parse_yaml(text: str, source: str) -> Document:
     """
     if len(text) > MAX_CHARACTERS:
         raise UsageError(f"{source} has {len(text):,} characters; a config has at most {MAX_CHARACTERS:,}")
+    text = text.removeprefix("\ufeff")  # a byte order mark is allowed by YAML and written by some editors
     builder = _Builder(source)
     try:
-        # a byte order mark is allowed by YAML and written by some editors
-        return builder.document(yaml.parse(text.removeprefix("\ufeff"), Loader=yaml.SafeLoader))
+        return builder.document(yaml.parse(text, Loader=yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else builder.line
+        line = _line(error.problem_mark)
         raise UsageError(f"{source}, line {line}: not valid YAML: {shown(error.problem)[:200]}") from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        character = error.character if isinstance(error.character, int) else 0
+        character = f"U+{error.character:04X}"
         raise UsageError(
-            f"{source}, line {line}: the character U+{character:04X} is not allowed; remove it, or save as UTF-8"
+            f"{source}, line {line}: the character {character} is not allowed; remove it, or save as UTF-8"
         ) from error
     except (ValueError, OverflowError) as error:  # PyYAML turns `"\UFFFFFFFF"` and `%YAML 1.999…` into numbers
         raise UsageError(
@@ -94,7 +95,7 @@ class _Builder:
         tag = getattr(event, "tag", None)
         if tag not in (None, "!"):
             raise self._error(event, f"tags ({shown(tag)[:80]}) are not allowed; a config is plain data")
-        self.line = self.lines[path] = _line(event)
+        self.line = self.lines[path] = _line(event.start_mark)
         self.values += 1
         if self.values > MAX_VALUES:
             raise self._error(event, f"more than {MAX_VALUES:,} values; that is no config")
@@ -122,7 +123,7 @@ class _Builder:
             if key == "<<":
                 raise self._error(event, "merge keys (<<) are not allowed; write the values out")
             values[key] = self._value(next(events), events, (*path, key))
-            self.lines[(*path, key)] = _line(event)
+            self.lines[(*path, key)] = _line(event.start_mark)
         return values
 
     def _scalar(self, event: yaml.ScalarEvent) -> Value:
@@ -140,7 +141,7 @@ class _Builder:
         return text
 
     def _error(self, event: yaml.Event, problem: str) -> UsageError:
-        return UsageError(f"{self.source}, line {_line(event)}: {problem}")
+        return UsageError(f"{self.source}, line {_line(event.start_mark)}: {problem}")
 
 
 def is_text(text: str) -> bool:
@@ -148,8 +149,9 @@ def is_text(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _line(event: yaml.Event) -> int:
-    return event.start_mark.line + 1 if event.start_mark else 0
+def _line(mark: Any) -> int:
+    """From 1; PyYAML's parser marks every event and every error."""
+    return int(mark.line) + 1
 
 
 def scalar(text: str) -> bool | int | float | str | None:  # noqa: PLR0911 (one return per kind of scalar)
