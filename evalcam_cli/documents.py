@@ -36,7 +36,7 @@ def yaml_text(value: Mapping[str, object]) -> str:
             return True
 
     def text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-        plain = text not in ("=", "<<") and scalar(text) == text  # PyYAML would write the text `1e-3` as it stands
+        plain = scalar(text) == text  # PyYAML would write the text `1e-3` as it stands
         return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else "'")
 
     Dumper.add_representer(str, text_node)
@@ -70,7 +70,7 @@ def csv_pieces(rows: Iterable[Sequence[object]]) -> Iterator[bytes]:
 
 
 def _cell(value: object) -> object:
-    return csv_cell(value) if isinstance(value, str) else "" if value is None else value
+    return csv_cell(value) if isinstance(value, str) else value
 
 
 def _holds_return(row: Iterable[object]) -> bool:
@@ -78,7 +78,7 @@ def _holds_return(row: Iterable[object]) -> bool:
 
 
 def _csv_text(rows: Iterable[Iterable[object]], quoting: Literal[0, 1]) -> str:
-    buffer = io.StringIO(newline="")
+    buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n", quoting=quoting).writerows(rows)
     return buffer.getvalue()
 

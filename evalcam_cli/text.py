@@ -15,7 +15,7 @@ def shown(text: object) -> str:
     return "".join(
         character
         if unicodedata.category(character)[0] != "C" and character not in "\u2028\u2029"
-        else character.encode("unicode_escape", "surrogatepass").decode()
+        else character.encode("unicode_escape").decode()
         for character in str(text)
     )
 
@@ -63,7 +63,7 @@ def file_path(path: str) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` with the nearest known spelling, or nothing when none is near."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word, list(known))
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -35,9 +36,19 @@ def test_a_long_table_comes_in_pieces_that_are_together_what_the_library_reads()
     assert '\n"a\rb.png","x"\nimage-701.png,701\n' in text  # only the row that must be is quoted
 
 
-def test_no_rows_are_an_empty_table() -> None:
+def test_five_hundred_rows_are_a_piece() -> None:
+    assert [len(list(csv_pieces([["x"]] * rows))) for rows in (499, 500, 501)] == [1, 1, 2]
+
+
+def test_only_rows_with_a_return_are_quoted_whatever_else_they_hold() -> None:
+    assert csv_bytes(["a", "b", "c"], [[1, "\r", None], [2, "x", 0.5]]) == b'a,b,c\n"1","\'\r",""\n2,x,0.5\n'
+
+
+def test_no_rows_are_an_empty_table(tmp_path: Path) -> None:
     assert b"".join(csv_pieces([])) == b""
     assert csv_bytes(["a", "b"], []) == b"a,b\n"
+    (tmp_path / "t.csv").write_bytes(b"")
+    assert read_csv(tmp_path / "t.csv") == ([], [])
 
 
 def test_json_keeps_the_order_of_keys_and_refuses_what_json_has_not() -> None:
@@ -48,7 +59,7 @@ def test_json_keeps_the_order_of_keys_and_refuses_what_json_has_not() -> None:
 
 def test_yaml_keeps_the_order_of_keys_and_reads_back_without_aliases() -> None:
     shared = [1, "1e-3"]
-    value = {"b": shared, "a": shared, "word": "정상", "text": "no", "sign": "="}
+    value = {"b": shared, "a": shared, "word": "정상", "text": "no", "sign": "=", "merge": "<<", "=": "", "no": "~"}
     text = yaml_text(value)
 
     assert text.index("b:") < text.index("a:") < text.index("word:")
@@ -58,10 +69,12 @@ def test_yaml_keeps_the_order_of_keys_and_reads_back_without_aliases() -> None:
 
 
 def test_hidden_characters_in_yaml_are_escaped() -> None:
-    text = yaml_text({"name": "정상\u202e"})
+    value = {"name": "정상\u202e", "a": "1e-3", "list": [same := ["=", "true"], same]}
+    text = yaml_text(value)
 
     assert text.isascii()
-    assert parse_yaml(text, source="it").value == {"name": "정상\u202e"}
+    assert text.startswith("name:")
+    assert parse_yaml(text, source="it").value == value
 
 
 def test_a_json_file_is_read_with_and_without_a_mark_and_refused_when_it_is_none(tmp_path: Path) -> None:
@@ -69,6 +82,8 @@ def test_a_json_file_is_read_with_and_without_a_mark_and_refused_when_it_is_none
     for start in (b"", b"\xef\xbb\xbf"):
         file.write_bytes(start + b'{"a": 1}')
         assert read_json(file) == {"a": 1}
+    file.write_bytes(b'{"a": "\xff"}')
+    assert read_json(file) == {"a": "\udcff"}
     file.write_text("[" * 100_000)
     with pytest.raises(ValueError, match="nested too deeply"):
         read_json(file)
@@ -79,5 +94,8 @@ def test_a_json_file_is_read_with_and_without_a_mark_and_refused_when_it_is_none
 def test_a_json_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "large.json").open("wb") as stream:
         stream.truncate(200_000_001)
-    with pytest.raises(ValueError, match="more than 200,000,000 bytes"):
-        read_json(tmp_path / "large.json")
+        with pytest.raises(ValueError, match="more than 200,000,000 bytes"):
+            read_json(tmp_path / "large.json")
+        stream.truncate(200_000_000)
+        with pytest.raises(json.JSONDecodeError, match="line 1"):  # it was read
+            read_json(tmp_path / "large.json")
