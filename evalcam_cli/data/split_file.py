@@ -213,7 +213,7 @@ def _facts(path: Path) -> dict[str, Any]:
         raise DataError(
             f"{shown(beside.absolute())} is damaged ({shown(error)[:200]}); remove it and use --data"
         ) from error
-    if isinstance(facts, dict) and facts.get("schema_version", 0) in range(SCHEMA_VERSION + 1, 1000):
+    if isinstance(facts, dict) and facts.get("schema_version") in range(SCHEMA_VERSION + 1, 1000):
         raise DataError(f"{shown(beside.absolute())} was written by a newer evalcam; update evalcam")
     if not _is_sound(facts):
         raise DataError(f"{shown(beside.absolute())} is not what evalcam writes; remove it and use --data")
@@ -358,8 +358,8 @@ def located(split: Split) -> tuple[list[Sample], list[str]]:
         respelled = respelled or path != sample.path
         found.append(sample.at(path))
     twice = repeated(lambda: (sample.path for sample in found)) if respelled else ()
-    for path in sorted(twice)[:1]:
-        raise DataError(f"two rows of the split name the same file, in two Unicode forms: {shown(path)[:200]}")
+    if twice:
+        raise DataError(f"two rows of the split name the same file, in two Unicode forms: {shown(min(twice))[:200]}")
     return found, missing
 
 
