@@ -47,7 +47,7 @@ def units(samples: Sequence[Sample], identities: Mapping[str, Identity] | None =
     for index in sorted(parents):
         members[root(index)].append(index)
     alone = [[index] for index in range(len(samples)) if index not in parents]
-    return sorted([*alone, *members.values()], key=lambda unit: unit[0])
+    return sorted([*alone, *members.values()])
 
 
 def assign(
@@ -78,7 +78,7 @@ def assign(
     position = {label: index for index, label in enumerate(classes)}
     ordered = _shuffled(samples, units, seed)
     kinds, kind_of = _kinds([[position[samples[index].label] for index in unit] for unit in ordered], len(classes))
-    amounts = np.bincount(kind_of, minlength=len(kinds))
+    amounts = np.bincount(kind_of)
     _refuse_rare(kinds, amounts, classes, weights, parts)
     stock = _place(kinds, kind_of, amounts, weights)
     _refuse_absent(kinds, stock, classes, weights, parts)
@@ -168,7 +168,7 @@ def _stock(kinds: Counts, kind_of: Counts, amounts: Counts, weights: Counts, ord
     targets = class_targets(totals, weights)
     for kind in np.flatnonzero(kinds.sum(axis=1) == 1):
         label = int(kinds[kind].argmax())
-        stock[kind] = _fill(targets[label] - kinds[:, label] @ stock, int(amounts[kind]), weights)
+        stock[kind] = _fill(targets[label] - kinds[:, label] @ stock, int(amounts[kind]))
     if len(order):
         balancing.improve(kinds, stock, totals, weights)
     return stock
@@ -211,9 +211,9 @@ def _at_least_one(row: Counts, exact: Counts, weights: Counts) -> Counts:
     return row
 
 
-def _fill(deficits: Counts, count: int, weights: Counts) -> Counts:
+def _fill(deficits: Counts, count: int) -> Counts:
     """(P,) how `count` single images are best spread over parts that lack `deficits`, of which some may be negative."""
-    given = np.where(weights > 0, np.maximum(deficits, 0), 0)
+    given = np.maximum(deficits, 0)
     for _ in range(int(given.sum()) - count):  # larger units overshot elsewhere, so these parts cannot be filled
         part = np.where(given > 0, deficits - given, np.iinfo(np.int64).max).argmin()
         given[part] -= 1

@@ -59,7 +59,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {
     "text": ("tests/test_text.py", "tests/test_documents.py"),
     "documents": ("tests/test_documents.py", "tests/test_text_formats.py"),
     "report/markup": ("tests/report/test_markup.py",),
-    "data/splitting": ("tests/data/test_splitting.py",),
+    "data/splitting": ("tests/data/test_splitting_numbers.py", "tests/data/test_splitting.py"),
     "data/split_file": (
         "tests/data/test_split_file_limits.py",
         "tests/data/test_split_file.py",
