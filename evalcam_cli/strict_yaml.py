@@ -48,7 +48,6 @@ def parse_yaml(text: str, source: str) -> Document:
     """
     if len(text) > MAX_CHARACTERS:
         raise UsageError(f"{source} has {len(text):,} characters; a config has at most {MAX_CHARACTERS:,}")
-    text = text.removeprefix("\ufeff")  # a byte order mark is allowed by YAML and written by some editors
     builder = _Builder(source)
     try:
         return builder.document(yaml.parse(text, Loader=yaml.SafeLoader))

@@ -59,6 +59,12 @@ def test_an_empty_text_is_no_document() -> None:
     assert parse_yaml("---\n", "c").value is None
 
 
+@pytest.mark.parametrize("text", ["a: 1\nb: 2", "{a: 1, b: 2}", "# x\na: 1\nb: 2", "---\n'a': 1\nb: 2", ""])
+def test_a_byte_order_mark_changes_nothing(text: str) -> None:
+    """Some editors write one; YAML allows it."""
+    assert parse_yaml(f"\ufeff{text}", "c") == parse_yaml(text, "c")
+
+
 def test_a_key_is_text_whatever_it_looks_like_and_is_known_in_its_own_map_only() -> None:
     value = {"1": {"x": 1}, "~": {"x": 2}, "true": [{"x": 3}]}
 
