@@ -54,7 +54,7 @@ def _grow(data: bytes, folder: Path) -> None:
         (_raise(DataError("of a class that is not allowed")), "DataError"),
         (_raise(UsageError("x" * 4001)), "too long"),
         (_raise(UsageError("a\n" * 9)), "too long"),
-        (_raise(UsageError("\x1b[31m")), "not printable"),
+        (_raise(UsageError("\x1b[31m")), "a message with"),
         (_die, "status -11"),
         (_spin, "processor time"),
         (_grow, "MemoryError"),

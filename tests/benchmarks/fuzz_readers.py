@@ -5,8 +5,9 @@
     python -m tests.benchmarks.fuzz_readers --target config --input FILE        (one kept input again)
 
 Each input must give a valid object or one EvalcamError of the classes that `fuzz_targets` names, whose message has at
-most 4,000 bytes and 8 lines and is printable; within 2 s of processor time, 30 s in all and 300 MB beyond what the
-process had before. Inputs are read in forked processes, so that a crash or a hang is a finding and not the end.
+most 4,000 bytes and 8 lines and shows no control character; within 2 s of processor time, 30 s in all and 300 MB beyond
+what the process had before. Inputs are read in forked processes, so that a crash or a hang is a finding and not the
+end.
 
 `guided` looks for inputs that reach other lines, with Atheris where it is installed (`pip install atheris`: it exists
 for Linux and some versions of Python only, and is therefore in none of the extras), half of its changes being those of
@@ -31,6 +32,7 @@ import sys
 import tempfile
 import time
 import traceback
+import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,6 +52,9 @@ with atheris.instrument_imports(include=["evalcam_cli", "yaml", "zipfile", "pick
     from tests.benchmarks import fuzz_readers
 fuzz_readers.guided_worker(*sys.argv[1:])
 """
+
+_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+"""Categories of characters that are not seen or steer; spaces of other scripts (Zs) are text."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,8 @@ def judge(target: Target, data: bytes, folder: Path) -> tuple[str, str]:
 def _about_message(text: str) -> str:
     if len(text.encode("utf-8", "replace")) > 4000 or text.count("\n") > 7:
         return f"a message that is too long: {_shape(text[:200])}"
-    return "" if text.replace("\n", "").isprintable() else f"a message that is not printable: {_shape(text[:200])!a}"
+    unseen = [one for one in text if one != "\n" and unicodedata.category(one) in _UNSEEN]
+    return f"a message with {unseen[0]!a}: {_shape(text[:200])!a}" if unseen else ""
 
 
 def _described(error: Exception) -> str:
