@@ -27,6 +27,7 @@ from tests.data.test_splitting import HOLD_OUT, counts, divided, grouped, single
         (10, (48, 47, 5), [5, 4, 1]),  # 4.8, 4.7, 0.5 -> 5, 5, 0: the second got more beyond its share than the first
         (10, (56, 39, 5), [5, 4, 1]),  # 5.6, 3.9, 0.5 -> 6, 4, 0: the first did
         (6, (80, 10, 10), [4, 1, 1]),  # 4.8, 0.6, 0.6 -> 5, 1, 0: the second keeps its only one
+        (3, (30, 60, 10), [1, 1, 1]),  # 0.9, 1.8, 0.3 -> 1, 2, 0: two are one to spare
         (20, (90, 0, 5, 5), [18, 0, 1, 1]),
         (9, (80, 0, 10, 10), [7, 0, 1, 1]),
     ],
@@ -75,6 +76,7 @@ def test_shares_are_kept_as_millionths() -> None:
         (("aaaaaa", *"aaa"), 3, [1, 2, 6]),  # of 3 and 3 that are lacking, spread evenly
         (("aaaaaaaa", *"aaaa"), 4, [1, 1, 2, 8]),
         (("aaaa", "aaaa", *"aaaa"), 3, [4, 4, 4]),
+        (("a" * 3000, *"a" * 1500), 3, [750, 750, 3000]),  # more than exchanges of two could mend
     ],
 )
 def test_single_images_go_evenly_where_groups_left_room(groups: Sequence[str], parts: int, expected: list[int]) -> None:
