@@ -35,6 +35,8 @@ UNBOUNDED = {
 }
 BOUNDS = {**UNBOUNDED, "brier": (0, 2), "mcc": (-1, 1), "cohen_kappa": (-1, 1)}
 """Of metrics that are no fractions from 0 to 1."""
+LOWER = {"log_loss", "brier", "ece", "ece_equal_mass", "mce", "lr_negative", "lr_negative@op"}
+NEITHER = {"no_information_rate", "ece_expected_if_calibrated", "calibration_slope", "calibration_intercept"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def test_every_metric_has_the_bounds_of_its_definition(name: str) -> None:
     low, high, better = range_of(name)
 
     assert (low, high) == BOUNDS.get(name.removesuffix("@op"), (0, 1))
-    assert better in (*get_args(Better), None)
+    assert better == ("lower" if name in LOWER else None if name in NEITHER else "higher")
 
 
 def test_the_best_of_a_range_is_high_except_for_losses_errors_and_the_negative_likelihood_ratio() -> None:

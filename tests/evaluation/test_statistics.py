@@ -45,6 +45,7 @@ def test_facts_of_two_images_by_hand() -> None:
     np.testing.assert_allclose(facts.truth, [0.5, 0.2], rtol=1e-15)
     np.testing.assert_allclose(facts.squares, [0.25 + 0.09 + 0.04, 0.16 + 0.16 + 0.64], rtol=1e-14)
     assert facts.truth_rank.tolist() == [0, 2]
+    assert facts.truth_rank.dtype == np.int64
 
 
 def test_squares_of_two_classes_are_halved_and_a_sure_hit_costs_plus_zero() -> None:
