@@ -42,6 +42,8 @@ def test_classes_of_equal_size_take_turns_in_their_order() -> None:
     targets = class_targets(np.full(40, 10), np.array([70, 15, 15]))
 
     assert targets.tolist() == [[7, 2, 1], [7, 1, 2]] * 20
+    among_others = class_targets(np.tile([20, 10], 30), np.array([70, 15, 15]))
+    assert among_others.tolist() == [[14, 3, 3], [7, 2, 1], [14, 3, 3], [7, 1, 2]] * 15
 
 
 def test_a_part_that_got_too_little_of_a_small_class_is_served_first_by_a_larger_one() -> None:
@@ -63,7 +65,17 @@ def test_shares_are_kept_as_millionths() -> None:
     """A class of two images is in both parts if both have a weight: half a millionth is rounded up or down."""
     assert divided(singles(a=2), (1 - 4.999_997_5e-7, 4.999_997_5e-7)) == [0, 0]
     assert divided(singles(a=2), (1 - 5.000_002_5e-7, 5.000_002_5e-7)) == [0, 1]
-    assert divided(singles(a=10, b=4), (70, 30)) == divided(singles(a=10, b=4), (0.7, 0.3))
+    samples = singles(a=10, b=4)
+    assert divided(samples, (70, 30)) == divided(samples, (7e-5, 3e-5)) == divided(samples, (0.7, 0.3))
+
+
+def test_a_millionth_is_a_share_like_another() -> None:
+    shares = (999_999, 1)
+
+    with pytest.raises(DataError, match="'a' has 1 image, too few for 2 parts"):
+        divided(singles(a=1, b=2), shares)
+    with pytest.raises(DataError, match="cannot be divided so that each of the parts has images of the class"):
+        divided(grouped("ab", "ac", "bc"), shares)
 
 
 # ---- single images beside groups that overshoot
