@@ -69,7 +69,7 @@ PARTS: Mapping[str, Part] = {
         for name in READERS
     },
     "sinks": _tests_of("tests/test_sinks.py"),
-    "kills": _benchmark("kills", "--kills", "100"),
+    "kills": _benchmark("kills", "--kills", "100", "--preloaded"),
     **{
         f"writes-{name}": _benchmark("write_faults", "--only", command, quick=("--sample", "4"))
         for name, command in COMMANDS.items()
