@@ -44,8 +44,9 @@ SECONDS = 120
 """Of processor time, after which a mutant's tests count as hanging."""
 _WALL = 15 * SECONDS  # for those that wait
 
-_EVALUATION = tuple(
-    f"tests/evaluation/test_{name}.py" for name in ("metrics", "regression", "limits", "reference_values", "gates")
+_METRICS = tuple(
+    f"tests/evaluation/test_{name}.py"
+    for name in ("names", "statistics", "degenerate", "metrics", "regression", "limits", "reference_values", "gates")
 )
 TESTS: Mapping[str, tuple[str, ...]] = {
     "config": (
@@ -65,12 +66,24 @@ TESTS: Mapping[str, tuple[str, ...]] = {
         "tests/data/test_split_file.py",
         "tests/test_text_formats.py",
     ),
-    "evaluation/metrics": _EVALUATION,
-    "evaluation/counts": _EVALUATION,
-    "evaluation/quantities": ("tests/evaluation/test_gates.py", "tests/evaluation/test_comparison.py"),
-    "evaluation/auc": ("tests/evaluation/test_auc.py", "tests/evaluation/test_clustered.py", *_EVALUATION),
-    "evaluation/intervals": ("tests/evaluation/test_intervals.py", "tests/evaluation/test_clustered.py", *_EVALUATION),
-    "evaluation/statistics": _EVALUATION,
+    "evaluation/metrics": _METRICS,
+    "evaluation/counts": ("tests/evaluation/test_counts.py", *_METRICS),
+    "evaluation/quantities": (
+        "tests/evaluation/test_quantities.py",
+        "tests/evaluation/test_gates.py",
+        "tests/evaluation/test_comparison.py",
+    ),
+    "evaluation/auc": (
+        "tests/evaluation/test_auc_numbers.py",
+        "tests/evaluation/test_auc.py",
+        "tests/evaluation/test_clustered.py",
+    ),
+    "evaluation/intervals": (
+        "tests/evaluation/test_interval_numbers.py",
+        "tests/evaluation/test_intervals.py",
+        "tests/evaluation/test_clustered.py",
+    ),
+    "evaluation/statistics": ("tests/evaluation/test_statistics.py", *_METRICS),
 }
 """Modules of evalcam_cli and the tests that must notice, the quickest first."""
 _COMPARISONS: Mapping[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
