@@ -126,6 +126,27 @@ def test_a_damaged_json_file_is_called_so(tmp_path: Path) -> None:
     assert fails(path).endswith("remove it and use --data")
 
 
+class Claiming(bytes):
+    """A few bytes that say that they are many."""
+
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+
+def test_a_json_file_has_up_to_two_hundred_million_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path)
+    content = Claiming(json_path(path).read_bytes())
+    monkeypatch.setattr("evalcam_cli.data.split_file.read_bytes", lambda path, limit: content)
+
+    content.size = 200_000_000
+    assert recorded_classes(path) == ("cat", "dog")
+    content.size = 200_000_001
+    with pytest.raises(DataError, match=r"is damaged \(more than 200,000,000 bytes\); remove it and use --data"):
+        recorded_classes(path)
+
+
 # ---- where the images are
 
 
