@@ -89,10 +89,10 @@ class Sample:
     def points(self) -> dict[str, Floats]:
         """Every metric of the images as they are: () values, (K,) by class."""
         weights = np.ones((1, len(self.predictions.targets)), dtype=np.int32)
-        values = {name: found[0] for name, found in self.statistics(weights, pooled=False).items()}
+        values = {name: value for name, (value,) in self.statistics(weights, pooled=False).items()}
         auc, average_precision = micro_metrics(self._class_blocks(), self.facts.truth)
         values["roc_auc_ovr_micro"], values["average_precision_micro"] = np.asarray(auc), np.asarray(average_precision)
-        values["roc_auc_ovo_macro"] = self._hand_till(weights)[0]
+        (values["roc_auc_ovo_macro"],) = self._hand_till(weights)
         return values
 
     def statistics(self, weights: NDArray[np.int32], *, ranked: bool = True, pooled: bool = True) -> dict[str, Floats]:

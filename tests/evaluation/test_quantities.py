@@ -116,7 +116,7 @@ def test_a_number_is_of_all_images_and_itself_unless_said_otherwise() -> None:
     [
         ("sensitivity", "recall"), ("tpr", "recall"), ("hit_rate", "recall"), ("ppv", "precision"),
         ("tnr", "specificity"), ("ap", "average_precision"), ("auc", "roc_auc"), ("auroc", "roc_auc"),
-        ("rocauc", "roc_auc"), ("TNR", "specificity"),
+        ("rocauc", "roc_auc"), ("TNR", "specificity"), ("AUC", "roc_auc"), ("RocAUC", "roc_auc"),
     ],
 )  # fmt: skip
 def test_another_word_for_a_metric_of_a_class_is_understood_in_the_refusal(word: str, metric: str) -> None:
@@ -129,7 +129,7 @@ def test_another_word_for_a_metric_of_a_class_is_understood_in_the_refusal(word:
 @pytest.mark.parametrize(
     ("word", "metric"),
     [("kappa", "cohen_kappa"), ("acc", "accuracy"), ("auc", "roc_auc"), ("ppv", "precision"), ("acc@op", "accuracy@op"),
-     ("tnr@op", "specificity@op"), ("ap", "average_precision")],
+     ("tnr@op", "specificity@op"), ("Kappa", "cohen_kappa"), ("RocAUC", "roc_auc"), ("ACC", "accuracy")],
 )  # fmt: skip
 def test_another_word_for_a_metric_is_understood_in_the_refusal(word: str, metric: str) -> None:
     assert refused(word).startswith(f"--gate: no metric '{word}'; did you mean '{metric}'?\nthere are accuracy, ")
