@@ -56,6 +56,14 @@ def test_arrays_have_the_limits_of_each_number_and_exact_ends() -> None:
         assert low.dtype == high.dtype == np.float64
 
 
+def test_none_and_all_of_any_number_end_exactly_at_0_and_1() -> None:
+    n = np.arange(1, 2000)
+
+    for method in (wilson, clopper_pearson):
+        assert (method(0, n)[0] == 0).all()
+        assert (method(n, n)[1] == 1).all()
+
+
 def test_wilsons_limits_stay_within_0_and_1_for_tiny_fractions_of_an_image() -> None:
     generator = np.random.default_rng(0)
     k, n = 10.0 ** generator.uniform(-25, 0, 10_000), 10.0 ** generator.uniform(0.01, 8, 10_000)

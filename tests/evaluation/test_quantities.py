@@ -142,6 +142,7 @@ def test_a_word_like_nothing_is_answered_with_the_main_metrics_and_how_many_more
         f"{len(OVERALL_METRICS) - 14} more, all in metrics.json"
     )
     assert "did you mean" not in refused("zzz[cat]")
+    assert "did you mean" not in refused("accurac[cat]")  # accuracy is no metric of a class
 
 
 def test_a_metric_of_a_class_needs_one_and_its_macro_average_is_offered_where_there_is_one() -> None:
