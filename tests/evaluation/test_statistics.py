@@ -146,6 +146,17 @@ def test_top_k_is_undefined_where_there_are_no_more_classes() -> None:
     assert 0 < four["top_3_accuracy"] < 1
 
 
+def test_top_3_and_the_auc_of_a_class_by_hand() -> None:
+    """The true class is 4th, 2nd and 1st; p of class a puts its image above one other and below the other one."""
+    rows = [[2.0, 3.0, 4.0, 5.0], [3.0, 1.0, 2.0, 0.0], [1.0, 0.0, 0.0, 9.0]]
+
+    found = Sample.of(made([0, 2, 3], rows)).points()
+
+    assert found["top_3_accuracy"] == pytest.approx(2 / 3)
+    assert found["roc_auc"][0] == 0.5
+    assert found["roc_auc"][3] == 1
+
+
 def test_the_share_of_the_largest_class_changes_with_the_resample() -> None:
     sample = Sample.of(made([0, 0, 1], [[1.0, 0.0]] * 3))
     weights = np.array([[1, 1, 1], [0, 1, 2], [1, 0, 0], [0, 0, 0]], dtype=np.int32)
