@@ -120,8 +120,8 @@ def clustered_covariance(a: Placements, b: Placements, positive_groups: Ints, ne
         negative_groups: (N,) the same of the negatives.
 
     Returns:
-        The covariance; NaN with fewer than 2 patients on one side. A variance may come out negative when patients have
-        images of both sides and err on them in opposite directions.
+        The covariance; NaN with fewer than 2 patients on one side. A variance is not negative but by rounding: I/(I-1)
+        is at most I10/(I10-1) and I01/(I01-1).
     """
     return sum(_clustered_parts(a, b, positive_groups, negative_groups))
 
@@ -204,7 +204,7 @@ def evidence(placed: Placements, groups: tuple[Ints, Ints] | None = None) -> Evi
     codes = groups or (None, None)
     imperfect = min(_imperfect(side, group) for side, group in zip(sides, codes, strict=True))
     numbers = (placed.auc, np.maximum(positive + negative + crossed, 0), positive, negative, *images, *patients)
-    auc, variance, x, y, *sizes = (np.asarray(number, dtype=np.float64) for number in numbers)
+    auc, variance, x, y, *sizes = (np.asarray(number) for number in numbers)
     m, n, k, j = sizes
     return Evidence(auc, variance, (x, y), (m, n), (k, j), np.asarray(imperfect, dtype=np.float64))
 
@@ -287,8 +287,7 @@ def _solve(auc: Floats, start: Floats, inflation: Floats, m: Floats, n: Floats) 
     `start` is the probit of a value inside.
     """
     sides = np.array([1.0, -1.0]).reshape(2, *[1] * np.ndim(auc))  # below the estimate, above it
-    inner = start + 0 * sides
-    outer = -9.0 * sides + 0 * inner
+    inner, outer = start, -9.0 * sides
 
     def excess(probit: Floats) -> Floats:
         distance: Floats = sides * (auc - scipy.special.ndtr(probit))
@@ -296,7 +295,7 @@ def _solve(auc: Floats, start: Floats, inflation: Floats, m: Floats, n: Floats) 
 
     inside, outside = excess(inner), excess(outer)  # negative, positive
     open_ended = np.stack([auc <= 0, auc >= 1])
-    was_outside = np.zeros(inner.shape, dtype=np.bool_)
+    was_outside = np.zeros(inside.shape, dtype=np.bool_)
     limits = outer
     for step in range(200):
         span = outside - inside

@@ -105,6 +105,10 @@ POSITIVE, NEGATIVE = codes(0, 0, 1, 2, 5, 5), codes(1, 1, 3, 5, 6, 6, 6, 3)
 def test_obuchowskis_covariance_is_its_formula() -> None:
     a, b = drawn(0, 6, 8), drawn(1, 6, 8)
 
+    assert clustered_covariance(a, b, POSITIVE + 2, NEGATIVE + 2) == clustered_covariance(a, b, POSITIVE, NEGATIVE)
+    assert clustered_covariance(a, b, POSITIVE + 20, NEGATIVE) == pytest.approx(
+        clustered_covariance(a, b, POSITIVE, NEGATIVE + 20), rel=1e-12
+    )
     for other in (a, b):
         assert clustered_covariance(a, other, POSITIVE, NEGATIVE) == pytest.approx(
             obuchowski(a, other, POSITIVE, NEGATIVE), rel=1e-12
@@ -123,6 +127,58 @@ def test_two_patients_on_each_side_are_enough_and_one_is_not() -> None:
         note = "needs at least 2 patients with images of the class and 2 with others"
         for method in get_args(AucMethod):
             assert auc_interval(found, method=method, groups=sides) == Interval(note=note)
+
+
+def test_no_images_on_a_side_leave_no_placements_and_one_leaves_no_interval() -> None:
+    scores = np.array([1.0, 2, 3])
+
+    assert placements(scores, np.ones(3, dtype=np.bool_)) is None
+    assert placements(scores, np.zeros(3, dtype=np.bool_)) is None
+    assert placements(scores[:0], np.zeros(0, dtype=np.bool_)) is None
+    for m, n in ((1, 4), (4, 1)):
+        found = auc_interval(drawn(0, m, n))
+        assert found == Interval(note="needs at least 2 images of the class and 2 of the others")
+
+
+def test_the_interval_has_the_limits_of_its_evidence() -> None:
+    for groups in (None, (POSITIVE, NEGATIVE)):
+        found = auc_interval(drawn(0, 6, 8), groups=groups)
+        assert (found.low, found.high) == tuple(map(float, score_limits(evidence(drawn(0, 6, 8), groups))))
+
+
+def test_a_variance_that_rounding_makes_negative_is_taken_as_0() -> None:
+    """What each patient gains by its positives it loses by its negatives: 0, computed as -1.7e-18."""
+    one, sides = placed([4, 5, 4], [2, 4, 4]), (codes(0, 1, 1), codes(0, 1, 0))
+
+    assert clustered_covariance(one, one, *sides) == pytest.approx(0, abs=1e-17)
+    assert float(evidence(one, sides).variance) == 0
+    assert auc_interval(one, method="delong", groups=sides).low == one.auc
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_obuchowskis_variance_is_never_negative(seed: int) -> None:
+    """I/(I-1) is at most either side's factor, so S10/M + S01/N is at least twice the cross term in size."""
+    generator = np.random.default_rng(seed)
+    one, sides = drawn(seed, 6, 8, 0.0), (generator.integers(0, 4, 6), generator.integers(0, 4, 8))
+
+    assert not clustered_covariance(one, one, *sides) < -1e-16
+
+
+def test_many_aucs_at_once_have_the_limits_of_each() -> None:
+    each = [evidence(drawn(seed, m, n, shift)) for seed, m, n, shift in SETS]
+
+    def all_of(name: str) -> Floats:
+        return np.array([getattr(one, name) for one in each])
+
+    def both(name: str) -> tuple[Floats, Floats]:
+        first, second = all_of(name).T
+        return first, second
+
+    together = Evidence(
+        all_of("auc"), all_of("variance"), both("parts"), both("images"), both("patients"), all_of("imperfect")
+    )
+
+    np.testing.assert_allclose(np.array(score_limits(together)).T, [score_limits(one) for one in each], atol=1e-12)
 
 
 def test_methods_are_named_by_formula_and_by_patients() -> None:
@@ -169,6 +225,7 @@ def test_evidence_holds_both_sides_and_the_fewer_imperfect_images() -> None:
     assert float(found.variance) == pytest.approx(sum(map(float, found.parts)))
     assert [float(number) for number in (*found.images, *found.patients)] == [3, 4, 3, 4]
     assert float(found.imperfect) == 2
+    assert found.imperfect.dtype == np.float64
 
 
 def test_evidence_of_patients_counts_effective_patients_and_imperfect_ones() -> None:
@@ -234,6 +291,9 @@ def test_score_limits_of_patients_are_the_solutions_of_their_equation(shift: flo
         found = evidence(drawn(m, m, n, shift), sides)
 
         assert tuple(map(float, score_limits(found))) == pytest.approx(wanted_limits(found), abs=1e-9)
+    few = evidence(drawn(6, 6, 8, shift), (codes(0, 0, 0, 0, 0, 1), codes(2, 2, 2, 2, 2, 2, 2, 3)))
+    assert 1 < max(map(float, few.patients)) < 2
+    assert tuple(map(float, score_limits(few))) == pytest.approx(wanted_limits(few), abs=1e-9)
 
 
 def test_a_perfect_ranking_has_an_end_exactly_and_one_placed_evenly_is_symmetric() -> None:
