@@ -109,3 +109,4 @@ def test_lists_and_counts_read_as_sentences() -> None:
     assert counted(3, "box") == "3 boxes"
     assert counted(3, "entry") == "3 entries"
     assert counted(3, "day") == "3 days"
+    assert counted(3, "array") == "3 arrays"
