@@ -285,6 +285,11 @@ def test_the_auc_of_two_is_that_of_the_positive_class() -> None:
     assert measured(sample, positive="a").overall["roc_auc"] != measured(sample, positive="b").overall["roc_auc"]
 
 
+def test_no_images_are_refused() -> None:
+    with pytest.raises(DataError, match=r"^there are no images to evaluate$"):
+        measured(drawn(2).take([]))
+
+
 @pytest.mark.parametrize("scores", [2, 5, 2_000_000])
 def test_broken_scores_are_named_whichever_block_they_are_in(scores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evalcam_cli.evaluation.predictions.BLOCK_SCORES", scores)
