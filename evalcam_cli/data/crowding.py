@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from evalcam_cli.data.neighbours import Codes, likely_variants, nearest, turned
+from evalcam_cli.data.neighbours import Codes, Pictures, likely_variants, nearest, turned
 from evalcam_cli.data.registration import register
 from evalcam_cli.progress import Progress, silent
 
@@ -83,9 +83,7 @@ class Crowding:
         return np.asarray(self.neighbours * np.asarray(targets) / max(self.images - 1, 1))
 
 
-def fit(
-    structures: NDArray[np.floating], codes: Codes, first: Integers, second: Integers, *, progress: Progress = silent
-) -> Fit:
+def fit(structures: Pictures, codes: Codes, first: Integers, second: Integers, *, progress: Progress = silent) -> Fit:
     """Lay the first image of each pair on the second, in every variant that is likely enough."""
     best = np.full(len(first), -1.0)
     warp = np.tile(np.array([1.0, 0.0, 1.0, 0.0]), (len(first), 1))
@@ -108,7 +106,7 @@ def distances(similarity: Doubles) -> Doubles:
     return np.asarray(np.sqrt(np.maximum(2 * (1 - similarity), 0.0)))
 
 
-def crowd_around(structures: NDArray[np.floating], codes: Codes, rows: Integers, count: int) -> Crowd:
+def crowd_around(structures: Pictures, codes: Codes, rows: Integers, count: int) -> Crowd:
     """How the nearest `count` other images lie around some images.
 
     The number of chance neighbours within distance t of an image is taken to be k (t / d_k)^m, where d_k is the
@@ -128,7 +126,7 @@ def crowd_around(structures: NDArray[np.floating], codes: Codes, rows: Integers,
     return Crowd(near[:, -1], np.clip(rates, *_DIMENSIONS))
 
 
-def measure_crowding(structures: NDArray[np.floating], codes: Codes, *, seed: int) -> Crowding:
+def measure_crowding(structures: Pictures, codes: Codes, *, seed: int) -> Crowding:
     """From what lies around `SAMPLE` images, or all where there are fewer."""
     total = len(structures)
     if total <= _FEW:

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,10 +96,19 @@ def fingerprint_of(path: Path, *, max_pixels: int, root: Path | None = None) -> 
     )
 
 
-def structures(fingerprints: Sequence[Fingerprint]) -> NDArray[np.float16]:
-    """(N, SIDE, SIDE), row-aligned with the fingerprints, none of them plain."""
-    joined = b"".join(fingerprint.structure for fingerprint in fingerprints)
-    return np.frombuffer(joined, dtype="<f2").reshape(-1, SIDE, SIDE).astype(np.float16, copy=False)
+class Structures:
+    """The structures of fingerprints, none of them plain; an array when some are asked for, not before."""
+
+    def __init__(self, fingerprints: Iterable[Fingerprint]) -> None:
+        self._kept = [fingerprint.structure for fingerprint in fingerprints]
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __getitem__(self, places: slice | NDArray[np.int64]) -> NDArray[np.float16]:
+        """(N, SIDE, SIDE)."""
+        chosen = self._kept[places] if isinstance(places, slice) else [self._kept[place] for place in places]
+        return np.frombuffer(b"".join(chosen), dtype="<f2").reshape(-1, SIDE, SIDE).astype(np.float16, copy=False)
 
 
 def close_look(path: Path, *, max_pixels: int, root: Path | None = None) -> NDArray[np.float16] | None:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from evalcam_cli.data.close_looks import look_closely
 from evalcam_cli.data.crowding import LEAST_SIMILARITY, Crowding, crowd_around, distances, fit, measure_crowding
 from evalcam_cli.data.disk import inside
-from evalcam_cli.data.fingerprints import Fingerprint, structures
+from evalcam_cli.data.fingerprints import Fingerprint, Structures
 from evalcam_cli.data.identity import identify
 from evalcam_cli.data.leakage import BYTES, LEAK_COLUMNS, PIXELS, part_of
-from evalcam_cli.data.neighbours import VARIANT_NAMES, Codes, encode, nearest
+from evalcam_cli.data.neighbours import VARIANT_NAMES, Codes, Pictures, encode, nearest
 from evalcam_cli.data.registration import Registration
 from evalcam_cli.data.samples import Sample
 from evalcam_cli.data.tables import read_table
@@ -131,7 +131,7 @@ def find_near_duplicates(
     plain = [place for place, one in enumerate(prints) if one.is_plain]
     best |= {found.first: found for found in _equal_plain(reader, plain, sides) if found.first not in best}
     shapes = np.array([place for place, one in enumerate(prints) if not one.is_plain], dtype=np.int64)
-    pictures = structures([prints[place] for place in shapes])
+    pictures = Structures(prints[place] for place in shapes)
     codes = encode(pictures)
     candidates: list[_Candidate] = []
     for queries, targets in sides:
@@ -219,7 +219,7 @@ def _equal_plain(
 
 def _candidates(
     reader: _Reader,
-    pictures: NDArray[np.floating],
+    pictures: Pictures,
     codes: Codes,
     shapes: Integers,
     queries: Integers,
@@ -268,7 +268,7 @@ def _best_of(candidates: Iterator[_Candidate]) -> dict[int, _Candidate]:
 
 def _thresholds(
     crowding: Crowding,
-    pictures: NDArray[np.floating],
+    pictures: Pictures,
     codes: Codes,
     rows: Integers,
     targets: Sequence[int],

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ SCALE = 4000
 matrix product in float32 is exact then, on any number of threads."""
 
 _QUERIES, _TARGETS = 128, 2048  # per block, so that a block stays in the cache
+_ENCODED = 1024  # per block
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,15 @@ class Neighbours:
     """(Q, k) correlation of the codes, in the best variant; -1 beside an index of -1."""
 
 
-def encode(structures: NDArray[np.floating]) -> Codes:
+class Pictures(Protocol):
+    """(N, n, n) grey pictures, in an array or made one by one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, places: Any, /) -> NDArray[np.floating]: ...
+
+
+def encode(structures: Pictures) -> Codes:
     """(N, 64) whole numbers: the low frequencies of (N, n, n) pictures, each as rare as the others in this data set.
 
     The cosine transform, type II, up to frequency 7 both ways, less the mean over the data set and over the eight ways
@@ -42,33 +52,33 @@ def encode(structures: NDArray[np.floating]) -> Codes:
     The columns are in four blocks of 16 by the parity of the row and column frequency: both even, column odd, row odd,
     both odd. Reversing the rows changes the sign of the last two, reversing the columns that of the second and last.
     """
-    if not len(structures):
-        return np.empty((0, WAVES * WAVES), dtype=np.float32)
-    waves = _waves(structures)  # (N, 8, 8)
+    count = len(structures)
+    codes = np.empty((count, WAVES * WAVES), dtype=np.float32)
+    if not count:
+        return codes
     even = np.arange(WAVES) % 2 == 0
-    mean = waves.mean(axis=0)
+    mean = sum(waves.sum(axis=0) for _, waves in _waves(structures)) / count
     mean = np.where(even[:, None] & even, (mean + mean.T) / 2, 0.0)
-    centred = waves - mean
-    power = (centred * centred).mean(axis=0)
+    power = sum(((waves - mean) ** 2).sum(axis=0) for _, waves in _waves(structures)) / count
     deviation = np.sqrt((power + power.T) / 2)
     deviation[0, 0] = np.inf  # the mean grey level says nothing
-    rare = centred / np.where(deviation > 0, deviation, np.inf)
-    norm = np.sqrt((rare * rare).sum(axis=(1, 2), keepdims=True))
-    whole = np.rint(rare * (SCALE / np.maximum(norm, 1e-12)))
-    halves = [whole[:, row::2, column::2].reshape(-1, 16) for row in (0, 1) for column in (0, 1)]
-    return np.concatenate(halves, axis=1).astype(np.float32)
+    for place, waves in _waves(structures):
+        rare = (waves - mean) / np.where(deviation > 0, deviation, np.inf)
+        norm = np.sqrt((rare * rare).sum(axis=(1, 2), keepdims=True))
+        whole = np.rint(rare * (SCALE / np.maximum(norm, 1e-12)))
+        halves = [whole[:, row::2, column::2].reshape(-1, 16) for row in (0, 1) for column in (0, 1)]
+        codes[place] = np.concatenate(halves, axis=1)
+    return codes
 
 
-def _waves(structures: NDArray[np.floating]) -> NDArray[np.float64]:
-    side = structures.shape[-1]
-    places = (np.arange(side) + 0.5) / side
-    basis = np.cos(np.pi * np.arange(WAVES)[:, None] * places)
-    waves = np.empty((len(structures), WAVES, WAVES))
-    for start in range(0, len(structures), 4096):
-        block = structures[start : start + 4096].astype(np.float64)
+def _waves(structures: Pictures) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """(B, 8, 8) of block after block: what is made of all pictures at once would take more memory than they do."""
+    for start in range(0, len(structures), _ENCODED):
+        block = structures[start : start + _ENCODED].astype(np.float64)
+        side = block.shape[-1]
+        basis = np.cos(np.pi * np.arange(WAVES)[:, None] * ((np.arange(side) + 0.5) / side))
         down = np.einsum("un,bnm->bum", basis, block)
-        waves[start : start + 4096] = np.einsum("bum,vm->buv", down, basis)
-    return waves
+        yield slice(start, start + _ENCODED), np.einsum("bum,vm->buv", down, basis)
 
 
 def nearest(queries: Codes, targets: Codes, *, most: int, floor: float, progress: Progress = silent) -> Neighbours:

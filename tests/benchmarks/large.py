@@ -9,7 +9,8 @@
 - `file`: a split.csv of the same 1,000,000 images is read, compared with its fingerprint and found on the disk, as
   `evaluate --split` does before it opens an image.
 - `slopes`: bytes that each further image costs `split`, `audit`, `predict`, `evaluate` and `gradcam` at their peak,
-  from runs with few and with many images; of `predict` and `evaluate` the logits are taken off.
+  from runs with few and with many images. What a command is there to keep is taken off: of `predict` and `evaluate` the
+  logits, of `audit` the fingerprints (2 KB), all of which it compares.
 
 Every command runs in a process of its own. Its memory is the largest resident set (VmHWM); `all` is the sum over it and
 its workers, which counts pages that they share several times. Linux only.
@@ -39,6 +40,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from evalcam_cli.data.fingerprints import SIDE as FINGERPRINT_SIDE
 
 SIDE = 26
 """Pixels of a side: a JPEG of noise has 1.3 KB then."""
@@ -190,7 +193,7 @@ def first(folder: Path, count: int, place: Path) -> Path:
 
 def slope(root: Path, images: Path, name: str, few: int, many: int) -> tuple[float, Spent]:
     """Bytes that an image costs at the peak of the command's own process; and what the run with many took."""
-    logits = 4 * CLASSES if name in ("predict", "evaluate") else 0
+    kept = {"predict": 4 * CLASSES, "evaluate": 4 * CLASSES, "audit": 2 * FINGERPRINT_SIDE**2}.get(name, 0)
     spent = {}
     for count in (few, many):
         data, out = first(images, count, root / f"{name}-{count}"), root / f"{name}-out"
@@ -207,7 +210,7 @@ def slope(root: Path, images: Path, name: str, few: int, many: int) -> tuple[flo
         spent[count] = run(command)
         shutil.rmtree(out)
         shutil.rmtree(data)
-    return (spent[many].own - spent[few].own) * 2**20 / (many - few) - logits, spent[many]
+    return (spent[many].own - spent[few].own) * 2**20 / (many - few) - kept, spent[many]
 
 
 def measure_split(root: Path, count: int) -> Spent:

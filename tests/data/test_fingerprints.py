@@ -9,10 +9,10 @@ from PIL import Image
 from evalcam_cli.data.fingerprints import (
     SIDE,
     Fingerprint,
+    Structures,
     close_look,
     fingerprint_of,
     structure_of,
-    structures,
     take_fingerprints,
 )
 from tests.data.pictures import picture, save
@@ -27,7 +27,7 @@ def taken(path: Path) -> Fingerprint:
 
 
 def structure(path: Path) -> NDArray[np.float64]:
-    return np.asarray(structures([taken(path)])[0], dtype=np.float64)
+    return np.asarray(Structures([taken(path)])[:1][0], dtype=np.float64)
 
 
 def alike(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
