@@ -229,7 +229,8 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
             "100 of 100 resume to the same bits; 0 damaged files, temporaries, orphans", "kills",
             _kills, _kills_held, lambda n: int(n["kills"]), 100),
         *(Row(f"system calls by which `{command}` writes: death there; ENOSPC, EIO, EDQUOT, EACCES there",
-              "every one: old files whole, then to the same end; of an error exit code 5", f"writes-{name}", _writes, _writes_held)
+              "every one: old files whole, then to the same end; of an error exit code 5", f"writes-{name}",
+              _writes, _writes_held)
           for name, command in COMMANDS.items()),
         Row("SIGINT, SIGTERM and SIGHUP at random moments of every command", "40 of 40 saved within 10 s, right code",
             "signals", _signals, lambda n: n["right"] == n["signals"] and n["slowest"] <= 10,
@@ -243,8 +244,8 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
             _large("manifest"), _within("manifest", 20, 500), lambda n: int(n["manifest"]["images"]), 1_000_000),
         Row("a split file of 1,000,000 rows, checked: twice the columns, all hashed", "40 s, 500 MB", "large-file",
             _large("file"), _within("file", 40, 500), lambda n: int(n["file"]["images"]), 1_000_000),
-        Row("memory per image, besides logits, and fingerprints that `audit` compares", "1 KB in every command", "slopes",
-            _slopes, lambda n: bool(n["slopes"]) and max(n["slopes"].values()) <= 1024,
+        Row("memory per image, besides logits, and fingerprints that `audit` compares", "1 KB in every command",
+            "slopes", _slopes, lambda n: bool(n["slopes"]) and max(n["slopes"].values()) <= 1024,
             lambda n: len(n["slopes"]), 5),
     ),
     "The same numbers": (

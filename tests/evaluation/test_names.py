@@ -9,6 +9,7 @@ import scipy.stats
 from evalcam_cli.errors import DataError, UsageError
 from evalcam_cli.evaluation import calibration, metrics
 from evalcam_cli.evaluation.estimates import Estimate
+from evalcam_cli.evaluation.intervals import wilson_interval
 from evalcam_cli.evaluation.metrics import CLASS_METRICS, MACROS, MAIN_METRICS, OVERALL_METRICS, POINT_METRICS, Metrics
 from evalcam_cli.evaluation.metrics import compute_metrics as measured
 from evalcam_cli.evaluation.operating_point import OperatingPoint
@@ -173,6 +174,21 @@ def test_an_undefined_number_of_a_class_has_its_reason_also_at_an_operating_poin
         assert (one.estimate is None) == (one.undefined_reason is not None)
 
 
+def test_intervals_are_those_of_the_formulas_by_name() -> None:
+    found = measured(drawn(4, point=at("b")), bootstrap=20)
+
+    hits = int(found.confusion.trace())
+    accuracy, interval = found.overall["accuracy"], wilson_interval(hits, 40)
+    assert (accuracy.ci_low, accuracy.ci_high, accuracy.ci_method) == (interval.low, interval.high, "wilson")
+    methods = {name: one.ci_method for name, one in found.overall.items()}
+    assert (methods["recall@op"], methods["lr_positive@op"], methods["mcc"]) == ("wilson", "simel", "bootstrap")
+    of_class = {name: one.ci_method for name, one in found.per_class["b"].estimates.items()}
+    assert of_class == dict.fromkeys(OF_CLASS[:4], "wilson") | {
+        "f1": "bootstrap", "lr_positive": "simel", "lr_negative": "simel", "roc_auc": "delong_score",
+        "partial_roc_auc": "bootstrap", "average_precision": "bootstrap",
+    }  # fmt: skip
+
+
 def test_an_infinite_ratio_keeps_its_lower_limit() -> None:
     found = measured(decided([0, 0, 1, 1], [0, 0, 1, 0], 2), bootstrap=10).per_class["b"].estimates["lr_positive"]
 
@@ -203,6 +219,7 @@ def test_the_null_of_the_calibration_is_of_1000_redraws_with_the_seed() -> None:
     wanted = Estimate(null.mean, null.low, null.high, "consistency_resampling", n=40)
     assert found.overall["ece_expected_if_calibrated"] == wanted
     assert found.tests["ece_consistency"].p_value == null.p_value
+    assert found.tests["ece_consistency"].hypothesis.startswith("the model is perfectly calibrated")
     assert (found.seed, found.bootstrap) == (3, 10)
 
 
@@ -270,6 +287,10 @@ def test_the_positive_class_is_that_of_the_operating_point_and_no_other() -> Non
     assert measured(drawn(3, point=at("b")), positive="b").positive == "b"
     with pytest.raises(UsageError, match="--positive 'b': the stored operating point is that of 'a';\nchoose another"):
         measured(point, positive="b")
+    with pytest.raises(
+        UsageError, match=r"^--positive needs two classes or an operating point; .* 3 classes: a, b, c$"
+    ):
+        measured(drawn(3), positive="b")
     with pytest.raises(UsageError, match="none of the classes cat, dog; did you mean 'cat'"):
         measured(replace(drawn(2), classes=("cat", "dog")), positive="cats")
 
