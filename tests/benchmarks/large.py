@@ -8,8 +8,8 @@
   `evalcam split list.csv --group-by nosuch`, which ends with exit 2 when that is done.
 - `file`: a split.csv of the same 1,000,000 images is read, compared with its fingerprint and found on the disk, as
   `evaluate --split` does before it opens an image.
-- `slopes`: bytes that each further image costs `split`, `audit`, `predict`, `evaluate` and `gradcam` at their peak,
-  from runs with few and with many images. What a command is there to keep is taken off: of `predict` and `evaluate` the
+- `slopes`: bytes that each further image costs `split`, `audit`, `predict`, `evaluate` and `gradcam`, from the largest
+  private memory in the second half of runs with few and with many images. What a command is there to keep is taken off: of `predict` and `evaluate` the
   logits, of `audit` the fingerprints (2 KB), all of which it compares.
 
 Every command runs in a process of its own. Its memory is the largest resident set (VmHWM); `all` is the sum over it and
@@ -64,10 +64,13 @@ class Spent:
     everyone: float
     """MB at the peaks of it and its workers together."""
     out: str
+    late: float = 0.0
+    """MB that only the command's own process has, at the most, in the second half of its time: when libraries begin
+    they take more for a moment, some tens of MB differently from run to run."""
 
     def numbers(self, images: int) -> dict[str, Any]:
         found = asdict(self) | {"images": images}
-        del found["out"]
+        del found["out"], found["late"]
         return found
 
     def row(self, name: str) -> str:
@@ -141,12 +144,14 @@ def family(process: int) -> Iterator[int]:
 def run(command: Sequence[str | Path], *, expect: int = 0) -> Spent:
     """The command's time and memory."""
     peaks: dict[int, int] = {}
+    private: list[tuple[float, int]] = []
     start = time.perf_counter()
     with tempfile.TemporaryFile() as out:
         child = subprocess.Popen([sys.executable, *map(str, command)], stdout=out, stderr=out)
         while True:
             for process in list(family(child.pid)):
                 peaks[process] = max(peaks.get(process, 0), status(process, "VmHWM:"))
+            private.append((time.perf_counter() - start, status(child.pid, "RssAnon:")))
             done, code, usage = os.wait4(child.pid, os.WNOHANG)
             if done:
                 break
@@ -158,7 +163,8 @@ def run(command: Sequence[str | Path], *, expect: int = 0) -> Spent:
     if child.returncode != expect:
         raise SystemExit(f"{command} ended with {child.returncode}:\n{text[-2000:]}")
     own = peaks[child.pid] / 1024  # not ru_maxrss, which begins at what this process has
-    return Spent(seconds, usage.ru_utime + usage.ru_stime, own, sum(peaks.values()) / 1024, text)
+    late = max(size for moment, size in private if moment >= seconds / 2) / 1024
+    return Spent(seconds, usage.ru_utime + usage.ru_stime, own, sum(peaks.values()) / 1024, text, late)
 
 
 def evalcam(*arguments: str | Path) -> list[str | Path]:
@@ -192,7 +198,7 @@ def first(folder: Path, count: int, place: Path) -> Path:
 
 
 def slope(root: Path, images: Path, name: str, few: int, many: int) -> tuple[float, Spent]:
-    """Bytes that an image costs at the peak of the command's own process; and what the run with many took."""
+    """Bytes that an image costs the command's own process; and what the run with many took."""
     kept = {"predict": 4 * CLASSES, "evaluate": 4 * CLASSES, "audit": 2 * FINGERPRINT_SIDE**2}.get(name, 0)
     spent = {}
     for count in (few, many):
@@ -210,7 +216,7 @@ def slope(root: Path, images: Path, name: str, few: int, many: int) -> tuple[flo
         spent[count] = run(command)
         shutil.rmtree(out)
         shutil.rmtree(data)
-    return (spent[many].own - spent[few].own) * 2**20 / (many - few) - kept, spent[many]
+    return (spent[many].late - spent[few].late) * 2**20 / (many - few) - kept, spent[many]
 
 
 def measure_split(root: Path, count: int) -> Spent:
