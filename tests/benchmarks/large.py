@@ -9,8 +9,8 @@
 - `file`: a split.csv of the same 1,000,000 images is read, compared with its fingerprint and found on the disk, as
   `evaluate --split` does before it opens an image.
 - `slopes`: bytes that each further image costs `split`, `audit`, `predict`, `evaluate` and `gradcam`, from the largest
-  private memory in the second half of runs with few and with many images. What a command is there to keep is taken off: of `predict` and `evaluate` the
-  logits, of `audit` the fingerprints (2 KB), all of which it compares.
+  private memory in the second half of runs with few and with many images. What a command is there to keep is taken off:
+  of `predict` and `evaluate` the logits, of `audit` the fingerprints (2 KB), all of which it compares.
 
 Every command runs in a process of its own. Its memory is the largest resident set (VmHWM); `all` is the sum over it and
 its workers, which counts pages that they share several times. Linux only.
