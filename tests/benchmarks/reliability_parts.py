@@ -228,8 +228,9 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
         Row("`kill -9` at random moments of a training",
             "100 of 100 resume to the same bits; 0 damaged files, temporaries, orphans", "kills",
             _kills, _kills_held, lambda n: int(n["kills"]), 100),
-        *(Row(f"system calls by which `{command}` writes: death there; ENOSPC, EIO, EDQUOT, EACCES there",
-              "every one: old files whole, then to the same end; of an error exit code 5", f"writes-{name}",
+        *(Row(f"each system call by which `{command}` writes (of over 16 `write`s into one file every eighth): death "
+              "there; ENOSPC, EIO, EDQUOT, EACCES there",
+              "old files whole, then to the same end; of an error exit code 5", f"writes-{name}",
               _writes, _writes_held)
           for name, command in COMMANDS.items()),
         Row("SIGINT, SIGTERM and SIGHUP at random moments of every command", "40 of 40 saved within 10 s, right code",
