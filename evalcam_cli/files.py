@@ -125,7 +125,7 @@ class OutputFolder:
             path.unlink(missing_ok=True)
             sync_folder(path.parent)
         except OSError as error:
-            raise write_error(path, error) from error
+            raise write_error(path, error, what="remove") from error
 
     @contextlib.contextmanager
     def stream(self, name: str) -> Iterator[IO[bytes]]:

@@ -290,13 +290,14 @@ _PLACES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.
 """What the system says of a path that can hold nothing: of another kind, too long, a link to nowhere."""
 
 
-def write_error(path: Path, error: OSError, *, needed: int = 0) -> MachineError | UsageError:
+def write_error(path: Path, error: OSError, *, needed: int = 0, what: str = "write") -> MachineError | UsageError:
     """What to tell the user when the system refused to write.
 
     Args:
         path: Of the file or folder.
         error: What the system said.
         needed: Bytes that the file has or would have, where known.
+        what: Was refused.
     """
     place = shown(path.absolute())
     if len(place) > 300:  # else what is wrong with it would be cut off
@@ -314,4 +315,4 @@ def write_error(path: Path, error: OSError, *, needed: int = 0) -> MachineError 
         errno.EPERM: no_permission,
         errno.EROFS: "the file system is read-only; choose another --out;\n",
     }.get(error.errno or 0, "")
-    return MachineError(f"cannot write {place}: {error.strerror}; {hint}what was there before is kept")
+    return MachineError(f"cannot {what} {place}: {error.strerror}; {hint}what was there before is kept")

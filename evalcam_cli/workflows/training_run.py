@@ -19,7 +19,7 @@ from evalcam_cli.data.samples import Sample, Split
 from evalcam_cli.data.split_file import fingerprint, split_bytes
 from evalcam_cli.distributed import on_first
 from evalcam_cli.documents import yaml_text
-from evalcam_cli.errors import CheckpointError, DataError, MachineError, UsageError
+from evalcam_cli.errors import CheckpointError, DataError, UsageError
 from evalcam_cli.evaluation.counts import confusion_matrix
 from evalcam_cli.evaluation.metrics import Metrics, compute_metrics
 from evalcam_cli.evaluation.predictions import Predictions
@@ -302,8 +302,7 @@ class TrainingRun:
         last = load_checkpoint(folder.path / LAST)
         folder.write("curves.png", curves)
         folder.write_json("diagnosis.json", diagnosis.to_dict())
-        with contextlib.suppress(MachineError):  # the run is finished all the same
-            folder.remove(PREVIOUS)
+        folder.remove(PREVIOUS)
         return TrainResult(
             folder.path, folder.path / BEST, diagnosis, state.best.epoch, state.epoch, last.tensors_sha256
         )

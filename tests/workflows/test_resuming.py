@@ -1,5 +1,6 @@
 """A begun run goes on from its last state, or from the one before it, to the same bits; or says why it cannot."""
 
+import errno
 import logging
 import os
 import signal
@@ -115,6 +116,34 @@ def test_a_run_whose_last_state_is_damaged_comes_to_the_same_bits(begin: Begin, 
     assert (last, previous) == (EPOCHS - 1, EPOCHS - 2)
     assert "going on with the state before it" in training.err
     assert PREVIOUS not in files_of(training.out)
+
+
+def test_a_spare_state_that_cannot_be_removed_is_told_and_the_run_is_finished_all_the_same(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from tests.cli.commands import run_command
+
+    training, out = begin("data.workers=0"), tmp_path / "run"
+    command = ("train", str(training.data), "--out", str(out), *training.options)
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.name == Path(PREVIOUS).name:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        first = run_command(*command)
+    left, weights = (out / PREVIOUS).exists(), (out / LAST).read_bytes()
+    again = run_command(*command, "--resume")
+
+    assert (first.code, again.code) == (MachineError.exit_code, 0)
+    assert "cannot remove" in first.err
+    assert "is finished already" in again.err
+    assert left
+    assert PREVIOUS not in files_of(out)
+    assert (out / LAST).read_bytes() == weights
 
 
 def test_a_disk_without_room_for_the_checkpoints_is_found_before_any_training(
