@@ -116,7 +116,7 @@ def crowd_around(structures: Pictures, codes: Codes, rows: Integers, count: int)
     known to be nearer than the sixth (type II censoring).
     """
     pool = min(_POOL * count, len(codes) - 1)
-    found = nearest(codes[rows], codes, most=pool + 1, floor=-1.01).index
+    found = nearest(codes, rows, np.arange(len(codes)), most=pool + 1, floor=-1.01).index
     others = np.array([near[near != row][:pool] for near, row in zip(found, rows, strict=True)], dtype=np.int64)
     fitted = fit(structures, codes, np.repeat(rows, pool), others.ravel())
     near = np.sort(distances(fitted.similarity).reshape(len(rows), pool), axis=1)[:, :count]

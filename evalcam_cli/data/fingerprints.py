@@ -33,15 +33,13 @@ Floats = NDArray[np.float32]
 class Fingerprint:
     """One image, small enough to keep a hundred thousand of them in memory."""
 
-    sha256: str
-    """Of the file's bytes, hexadecimal."""
+    digest: bytes
+    """SHA-256 of the file's bytes: half of what it takes in letters."""
     width: int
     """Of the upright image, in pixels."""
     height: int
     mean: float
     """Mean grey level, 0 to 255."""
-    contrast: float
-    """Standard deviation of the grey levels of the small picture."""
     structure: bytes
     """(SIDE, SIDE) float16, zero mean and unit variance: what is neither very fine nor very broad; empty when plain."""
 
@@ -87,11 +85,10 @@ def fingerprint_of(path: Path, *, max_pixels: int, root: Path | None = None) -> 
     structure = structure_of(grey.pixels)
     spread = float(structure.std())
     return Fingerprint(
-        sha256=hashlib.sha256(data).hexdigest(),
+        digest=hashlib.sha256(data).digest(),
         width=grey.width,
         height=grey.height,
         mean=float(grey.pixels.mean()),
-        contrast=float(grey.pixels.std()),
         structure=b"" if spread < PLAIN_BELOW else ((structure - structure.mean()) / spread).astype("<f2").tobytes(),
     )
 

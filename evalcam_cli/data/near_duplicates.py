@@ -199,10 +199,10 @@ class _Reader:
 
 def _equal_bytes(prints: Sequence[Fingerprint], sides: Sequence[tuple[Integers, Integers]]) -> Iterator[_Candidate]:
     for queries, targets in sides:
-        holders = {prints[place].sha256: int(place) for place in targets[::-1]}
+        holders = {prints[place].digest: int(place) for place in targets[::-1]}
         for place in queries:
-            if prints[place].sha256 in holders:
-                yield _Candidate(int(place), holders[prints[place].sha256], 1.0, BYTES)
+            if prints[place].digest in holders:
+                yield _Candidate(int(place), holders[prints[place].digest], 1.0, BYTES)
 
 
 def _equal_plain(
@@ -227,10 +227,10 @@ def _candidates(
 ) -> Iterator[_Candidate]:
     """Pairs of a query and a target that look alike, after a closer look at them."""
     first, second = np.searchsorted(shapes, queries), np.searchsorted(shapes, targets)
-    found = nearest(codes[first], codes[second], most=8, floor=_LIKELY, progress=reader.progress)
+    found = nearest(codes, first, second, most=8, floor=_LIKELY, progress=reader.progress)
     worth = (found.index >= 0) & ((np.arange(8) < 3) | (found.score >= _VERY_LIKELY))
     rows, ranks = np.nonzero(worth)
-    partners = second[found.index[rows, ranks]]
+    partners = found.index[rows, ranks]
     fitted = fit(pictures, codes, first[rows], partners, progress=reader.progress)
     order = np.lexsort((partners, -fitted.similarity, rows))
     place_in_row = np.arange(len(order)) - np.searchsorted(rows[order], rows[order])

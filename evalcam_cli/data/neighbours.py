@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from evalcam_cli.progress import Progress, silent
 
 Integers = NDArray[np.int64]
-Codes = NDArray[np.float32]
+Codes = NDArray[np.int16]
+Floats = NDArray[np.float32]
 
 WAVES = 8
 """Frequencies along each axis that a code keeps, from 0."""
@@ -18,7 +19,7 @@ VARIANTS = 8
 """The ways a picture can lie: bit 4 exchanges rows and columns, then bit 2 reverses the rows, bit 1 the columns."""
 SCALE = 4000
 """Length of a code. All its numbers are whole, and so is every sum of products in between, at most 2**24 in size: a
-matrix product in float32 is exact then, on any number of threads."""
+matrix product in float32 is exact then, on any number of threads. They are kept in half the bytes."""
 
 _QUERIES, _TARGETS = 128, 2048  # per block, so that a block stays in the cache
 _ENCODED = 1024  # per block
@@ -29,7 +30,7 @@ class Neighbours:
     """The likeliest partners of Q pictures, best first."""
 
     index: Integers
-    """(Q, k) rows of the targets; -1 where there are no more above the floor."""
+    """(Q, k) rows of the codes; -1 where there are no more above the floor."""
     score: NDArray[np.float64]
     """(Q, k) correlation of the codes, in the best variant; -1 beside an index of -1."""
 
@@ -53,7 +54,7 @@ def encode(structures: Pictures) -> Codes:
     both odd. Reversing the rows changes the sign of the last two, reversing the columns that of the second and last.
     """
     count = len(structures)
-    codes = np.empty((count, WAVES * WAVES), dtype=np.float32)
+    codes = np.empty((count, WAVES * WAVES), dtype=np.int16)
     if not count:
         return codes
     even = np.arange(WAVES) % 2 == 0
@@ -81,22 +82,35 @@ def _waves(structures: Pictures) -> Iterator[tuple[slice, NDArray[np.float64]]]:
         yield slice(start, start + _ENCODED), np.einsum("bum,vm->buv", down, basis)
 
 
-def nearest(queries: Codes, targets: Codes, *, most: int, floor: float, progress: Progress = silent) -> Neighbours:
-    """For each query, at most so many targets whose score is above the floor; ties go to the earlier target."""
+def nearest(
+    codes: Codes, queries: Integers, targets: Integers, *, most: int, floor: float, progress: Progress = silent
+) -> Neighbours:
+    """For each query, at most so many targets whose score is above the floor; ties go to the earlier target.
+
+    Args:
+        codes: Of all pictures.
+        queries: Rows of the codes.
+        targets: Rows of the codes, ascending.
+        most: Targets for each query.
+        floor: Score that a target must exceed.
+        progress: Told `searching for copies`.
+    """
     index = np.full((len(queries), most), -1, dtype=np.int64)
     score = np.full((len(queries), most), floor * SCALE**2)
-    crossed = _exchanged(queries)
     for start in range(0, len(queries), _QUERIES):
-        rows = slice(start, start + _QUERIES)
+        here = slice(start, start + _QUERIES)
+        straight = codes[queries[here]]
+        ways = straight.astype(np.float32), _exchanged(straight).astype(np.float32)
         for first in range(0, len(targets), _TARGETS):
-            block = targets[first : first + _TARGETS]
-            scores = np.maximum(_best_of_four(queries[rows], block), _best_of_four(crossed[rows], block))
-            _take_in(index[rows], score[rows], scores, first)
+            rows = targets[first : first + _TARGETS]
+            block = codes[rows].astype(np.float32)
+            scores = np.maximum(_best_of_four(ways[0], block), _best_of_four(ways[1], block))
+            _take_in(index[here], score[here], scores, rows)
         progress("searching for copies", min(start + _QUERIES, len(queries)), len(queries))
     return Neighbours(index, np.where(index >= 0, score / SCALE**2, -1.0))
 
 
-def _best_of_four(queries: Codes, targets: Codes) -> Codes:
+def _best_of_four(queries: Floats, targets: Floats) -> Floats:
     """(Q, T) scores in the best of the four ways without exchanging rows and columns."""
     both_even, column_odd, row_odd, both_odd = _products(queries, targets)
     plus = np.abs(column_odd + both_odd) + row_odd
@@ -104,7 +118,7 @@ def _best_of_four(queries: Codes, targets: Codes) -> Codes:
     return np.asarray(both_even + np.maximum(plus, minus), dtype=np.float32)
 
 
-def _products(queries: Codes, targets: Codes) -> list[Codes]:
+def _products(queries: Floats, targets: Floats) -> list[Floats]:
     return [queries[:, part : part + 16] @ targets[:, part : part + 16].T for part in range(0, 64, 16)]
 
 
@@ -114,8 +128,8 @@ def _exchanged(codes: Codes) -> Codes:
     return np.ascontiguousarray(blocks.transpose(0, 1, 3, 2).reshape(-1, 64))
 
 
-def _take_in(index: Integers, score: NDArray[np.float64], scores: Codes, first: int) -> None:
-    """Update the best of each row, in place, with a block of targets that begins at `first`."""
+def _take_in(index: Integers, score: NDArray[np.float64], scores: Floats, targets: Integers) -> None:
+    """Update the best of each row, in place, with a block of targets that come after those seen before."""
     most = index.shape[1]
     rows, columns = np.nonzero(scores > score[:, -1:])
     if not len(rows):
@@ -123,7 +137,7 @@ def _take_in(index: Integers, score: NDArray[np.float64], scores: Codes, first: 
     touched = np.unique(rows)
     all_rows = np.concatenate([np.repeat(touched, most), rows])
     all_scores = np.concatenate([score[touched].ravel(), scores[rows, columns].astype(np.float64)])
-    all_index = np.concatenate([index[touched].ravel(), columns + first])
+    all_index = np.concatenate([index[touched].ravel(), targets[columns]])
     empty = all_index < 0
     order = np.lexsort((all_index, empty, -all_scores, all_rows))
     ordered = all_rows[order]
@@ -139,8 +153,10 @@ def likely_variants(queries: Codes, targets: Codes, *, within: float) -> Iterato
     That is the best one and any whose score is at most so much lower.
     """
     scores = np.empty((len(queries), VARIANTS))
+    others = targets.astype(np.float32)
     for base, codes in ((0, queries), (4, _exchanged(queries))):
-        parts = [np.einsum("bi,bi->b", codes[:, p : p + 16], targets[:, p : p + 16]) for p in range(0, 64, 16)]
+        ones = codes.astype(np.float32)
+        parts = [np.einsum("bi,bi->b", ones[:, p : p + 16], others[:, p : p + 16]) for p in range(0, 64, 16)]
         for variant in range(4):
             column, row = (-1 if variant & 1 else 1), (-1 if variant & 2 else 1)
             signed = parts[0] + column * parts[1] + row * parts[2] + row * column * parts[3]

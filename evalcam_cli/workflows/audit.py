@@ -12,7 +12,7 @@ from PIL import Image
 
 from evalcam_cli.config import RunConfig
 from evalcam_cli.data.crowding import FALSE_PAIRS, LEAST_SIMILARITY, SAMPLE
-from evalcam_cli.data.fingerprints import take_fingerprints
+from evalcam_cli.data.fingerprints import Fingerprint, take_fingerprints
 from evalcam_cli.data.images import UnreadableImage, load_image
 from evalcam_cli.data.leakage import BYTES, PIXELS, part_of
 from evalcam_cli.data.near_duplicates import NEAR, PAIR_COLUMNS, Findings, Pair, find_near_duplicates
@@ -85,7 +85,7 @@ def audit(config: RunConfig, request: AuditRequest, progress: Progress = silent)
         skipped = dict.fromkeys(missing, "not there") | unreadable
         samples = [sample for sample in found if sample.path in prints]
         _settle_skipped(skipped, len(split.samples), samples, request.split_file)
-        _warn_of_changed(samples, {path: one.sha256 for path, one in prints.items()})
+        _warn_of_changed(samples, prints)
         findings = find_near_duplicates(
             split.root, samples, prints, max_pixels=config.data.max_pixels, seed=config.seed, progress=progress
         )
@@ -120,8 +120,8 @@ def _settle_skipped(skipped: Mapping[str, str], total: int, samples: Sequence[Sa
     _log.warning("%s; they are not audited", message)
 
 
-def _warn_of_changed(samples: Sequence[Sample], hashes: Mapping[str, str]) -> None:
-    changed = [sample.path for sample in samples if sample.sha256 not in ("", hashes[sample.path])]
+def _warn_of_changed(samples: Sequence[Sample], prints: Mapping[str, Fingerprint]) -> None:
+    changed = [sample.path for sample in samples if sample.sha256 not in ("", prints[sample.path].digest.hex())]
     if changed:
         _log.warning("%s changed since the split was made: %s", counted(len(changed), "image"), listed(changed))
 

@@ -244,7 +244,7 @@ def measure_file(root: Path, count: int) -> Spent:
 
 
 _RUNS = 3
-LIMITS = {"split": (60, 400), "manifest": (20, 500), "file": (20, 500)}
+LIMITS = {"split": (60, 400), "manifest": (20, 500), "file": (40, 500)}
 """Seconds and MB, workers included."""
 SLOPES = {
     "split": (4_000, 20_000), "audit": (4_000, 20_000), "predict": (4_000, 20_000), "evaluate": (4_000, 20_000),

@@ -41,7 +41,7 @@ def test_says_the_hash_of_the_bytes_and_the_upright_size(tmp_path: Path) -> None
 
     found = taken(path)
 
-    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert found.digest == hashlib.sha256(path.read_bytes()).digest()
     assert (found.width, found.height) == (120, 160)
 
 
