@@ -78,7 +78,10 @@ RIGHT_AND_WRONG: dict[str, tuple[Numbers, Sequence[Numbers]]] = {
     "large-split": (spent("split", 100_000, 59), [spent("split", 100_000, 61), spent("split", 10_000, 1)]),
     "large-manifest": (spent("manifest", 1_000_000, 19), [spent("manifest", 1_000_000, 21)]),
     "large-file": (spent("file", 1_000_000, 39), [spent("file", 1_000_000, 41)]),
-    "slopes": ({"slopes": dict.fromkeys("abcde", 1000.0)}, [{"slopes": dict.fromkeys("abcde", 1025.0)}]),
+    "slopes": (
+        {"slopes": dict.fromkeys("abcdef", 1000.0)},
+        [{"slopes": dict.fromkeys("abcdef", 1025.0)}, {"slopes": dict.fromkeys("abcde", 1000.0)}],
+    ),
     "workers": (of_tests(0), [of_tests(2)]),
     "batches": (of_tests(0), [of_tests(1)]),
     "mutants": (mutated(900), [mutated(899)]),

@@ -1,12 +1,8 @@
 """Predictions read from files: any classifier's CSV, or a folder that `evalcam evaluate` wrote."""
 
-import csv
-import io
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, NoReturn, cast
 
@@ -14,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evalcam_cli.documents import read_json
-from evalcam_cli.errors import DataError, UsageError
+from evalcam_cli.errors import DataError
 from evalcam_cli.evaluation.operating_point import point_from_document
 from evalcam_cli.evaluation.predictions import Predictions, row_blocks
+from evalcam_cli.evaluation.score_table import SCORES, ScoreTable, read_score_table
 from evalcam_cli.evaluation.stated import LOG_PROBABILITIES, StatedProbabilities
 from evalcam_cli.evaluation.temperature import HIGHEST, LOWEST, is_temperature
 from evalcam_cli.inputs import opened
@@ -33,8 +30,6 @@ OWN_COLUMNS = ("path", "subset", "group", "target", "predicted", "correct", "con
 _LOOKS_LIKE_SCORE = re.compile(r"(?i)(p|probs?|proba|probability|logits?|scores?)[ _.\-:/]+(.+)")
 _SUM_TOLERANCE = 1e-3 + 1e-9  # 0.999 as a sum of rounded numbers is 1 within 0.001
 _RANGE_TOLERANCE = 1e-6
-_PLAIN = frozenset("0123456789.+-eE \tinfatyINFATY")
-"""Characters of numbers, infinity and NaN; Python also reads `1_0` as 10, and digits of other scripts."""
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -51,8 +46,8 @@ def read_predictions(path: Path) -> Predictions:
     """
     if path.is_dir():
         path = path / PREDICTIONS_NAME
-    table = _read_table(path)
-    if any(name.startswith(("p:", "logit:")) for name in table.header):
+    table = read_score_table(path)
+    if table.score_names:
         return _from_scores(table)
     if (path.parent / LOGITS_NAME).exists() and "target" in table.header:
         return _from_own_files(table)
@@ -68,68 +63,7 @@ def stored_positive(path: Path) -> str | None:
     return positive if isinstance(positive, str) else None
 
 
-@dataclass(frozen=True)
-class _Table:
-    path: Path
-    header: list[str]
-    rows: list[list[str]]
-
-    @property
-    def place(self) -> str:
-        return shown(self.path.absolute())
-
-    @cached_property
-    def places(self) -> dict[str, int]:
-        """Where each column is."""
-        return {name: index for index, name in enumerate(self.header)}
-
-    def column(self, name: str) -> tuple[str, ...]:
-        """The texts of a column; empty when the table lacks it."""
-        if name not in self.places:
-            return ()
-        index = self.places[name]
-        return tuple(csv_text(row[index]) for row in self.rows)
-
-    def columns(self, names: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-        """(N,) rows of some columns."""
-        indices = [self.places[name] for name in names]
-        return tuple(tuple(csv_text(row[index]) for index in indices) for row in self.rows) if names else ()
-
-
-def _read_table(path: Path) -> _Table:
-    place = shown(path.absolute())
-    rows: list[list[str]] = []
-    try:
-        with opened(path) as stream:
-            text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-            rows.extend(csv.reader(text, strict=True))
-    except OSError as error:
-        raise UsageError(f"cannot read the predictions {place}: {error.strerror}") from error
-    except csv.Error as error:
-        raise DataError(
-            f"{place}, row {len(rows) + 1}: {error}; is it a CSV in UTF-8, and are its quotes closed?"
-        ) from error
-    rows = [row for row in rows if row]
-    if not rows:
-        raise DataError(f"{place} is empty; expected a header and a row per image")
-    if any("\0" in name for name in rows[0]):
-        raise DataError(f"{place} is not in UTF-8 (UTF-16?); save it as CSV in UTF-8")
-    header, body = [csv_text(name.lstrip()) for name in rows[0]], rows[1:]
-    twice = [name for name, times in Counter(header).items() if times > 1]
-    if twice:
-        raise DataError(f"{place} has several columns named {listed(map(repr, twice))[:300]}; names must differ")
-    ragged = [str(index) for index, row in enumerate(body, 2) if len(row) != len(header)]
-    if ragged:
-        raise DataError(
-            f"{place}: {counted(len(ragged), 'row')} with another number of cells than the header's {len(header)}: "
-            f"row {listed(ragged)}"
-        )
-    if not body:
-        raise DataError(f"{place} has a header but no rows")
-    return _Table(path, header, body)
-
-
-def _refuse_header(table: _Table) -> NoReturn:
+def _refuse_header(table: ScoreTable) -> NoReturn:
     named = f"its columns are {listed(map(repr, table.header), 8)[:300]}"
     wanted = "expected target and, for every class, p:<class> or logit:<class>"
     if len(table.header) == 1 and re.search("[;\t]", table.header[0]):
@@ -145,8 +79,8 @@ def _refuse_header(table: _Table) -> NoReturn:
     raise DataError(f"{table.place} has no column p:<class> or logit:<class>{hint}\n{wanted};\n{named}")
 
 
-def _from_scores(table: _Table) -> Predictions:
-    kinds = {kind: [name for name in table.header if name.startswith(kind)] for kind in ("p:", "logit:")}
+def _from_scores(table: ScoreTable) -> Predictions:
+    kinds = {kind: [name for name in table.score_names if name.startswith(kind)] for kind in SCORES}
     if kinds["p:"] and kinds["logit:"]:
         raise DataError(f"{table.place} has columns p:<class> and logit:<class>; keep one kind")
     if "target" not in table.header:
@@ -154,22 +88,21 @@ def _from_scores(table: _Table) -> Predictions:
     kind, names = next((kind, names) for kind, names in kinds.items() if names)
     classes = tuple(name.removeprefix(kind) for name in names)
     _refuse_classes(classes, table)
-    scores = _numbers(table, names)
+    scores = table.require_numbers()
     if kind == "p:":
         return _stated(table, classes, _checked_probabilities(table, scores))
     _refuse_rows(table, ~(np.abs(scores) <= np.finfo(np.float32).max).all(axis=1), "logits that are NaN or infinite")
     # In float64, which holds every digit of the file.
-    return Predictions(classes, cast("NDArray[np.float32]", scores), *_facts(table, classes, names))
+    return Predictions(classes, cast("NDArray[np.float32]", scores), *_facts(table, classes))
 
 
-def _stated(table: _Table, classes: tuple[str, ...], probabilities: NDArray[np.float64]) -> Predictions:
+def _stated(table: ScoreTable, classes: tuple[str, ...], probabilities: NDArray[np.float64]) -> Predictions:
     with np.errstate(divide="ignore"):
         logits = cast("NDArray[np.float32]", np.log(probabilities))  # in float64, as below
-    names = [f"p:{name}" for name in classes]
-    return StatedProbabilities(classes, logits, *_facts(table, classes, names), stated=probabilities)
+    return StatedProbabilities(classes, logits, *_facts(table, classes), stated=probabilities)
 
 
-def _from_own_files(table: _Table) -> Predictions:
+def _from_own_files(table: ScoreTable) -> Predictions:
     folder = table.path.parent
     document = _document(folder / METRICS_NAME)
     classes = document.get("classes")
@@ -183,7 +116,7 @@ def _from_own_files(table: _Table) -> Predictions:
     if document.get("scores") == LOG_PROBABILITIES:
         return _stated(table, classes, _checked_probabilities(table, np.exp(logits.astype(np.float64))))
     _refuse_rows(table, ~np.isfinite(logits).all(axis=1), f"logits in {LOGITS_NAME} that are NaN or infinite")
-    predictions = _calibrated(Predictions(classes, logits, *_facts(table, classes, [])), document, folder)
+    predictions = _calibrated(Predictions(classes, logits, *_facts(table, classes)), document, folder)
     _refuse_shuffled(table, predictions)
     return predictions
 
@@ -237,7 +170,7 @@ def _logits(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
     return logits if logits.dtype in (np.float32, np.float64) else logits.astype(np.float64)
 
 
-def _refuse_shuffled(table: _Table, predictions: Predictions) -> None:
+def _refuse_shuffled(table: ScoreTable, predictions: Predictions) -> None:
     """The CSV says which class each row was predicted as: one look tells whether the rows still belong together."""
     named = table.column("predicted")
     if not named:
@@ -251,7 +184,7 @@ def _refuse_shuffled(table: _Table, predictions: Predictions) -> None:
         agrees = logits[np.arange(len(said)), said] == logits.max(axis=1)
     _refuse_rows(table, (said < 0) | ~agrees, f"a predicted class that {LOGITS_NAME} contradicts; the rows were moved")
     if "confidence" in table.header:  # tells apart rows that were predicted alike
-        stated = _numbers(table, ["confidence"])[:, 0]
+        stated = table.numbers("confidence")
         moved = np.concatenate(
             [
                 ~np.isclose(rows[np.arange(len(rows)), said[start:stop]], stated[start:stop], rtol=0, atol=1e-6)
@@ -262,7 +195,7 @@ def _refuse_shuffled(table: _Table, predictions: Predictions) -> None:
         _refuse_rows(table, moved, f"a confidence that {LOGITS_NAME} contradicts; the rows were moved")
 
 
-def _refuse_classes(classes: tuple[str, ...], table: _Table) -> None:
+def _refuse_classes(classes: tuple[str, ...], table: ScoreTable) -> None:
     if len(classes) < 2:
         raise DataError(f"{table.place} has scores for {counted(len(classes), 'class')}; two are needed at least")
     if "" in classes or len(set(classes)) < len(classes):
@@ -271,35 +204,7 @@ def _refuse_classes(classes: tuple[str, ...], table: _Table) -> None:
         )
 
 
-def _numbers(table: _Table, names: Sequence[str]) -> NDArray[np.float64]:
-    """(N, K) numbers of some columns."""
-    indices = [table.places[name] for name in names]
-    numbers = np.empty((len(table.rows), len(indices)))
-    for number, row in enumerate(table.rows):
-        cells = [row[index] for index in indices]
-        try:
-            numbers[number] = [float(cell) for cell in cells]
-            lawful = _PLAIN.issuperset("".join(cells))
-        except ValueError:
-            lawful = False
-        if not lawful:
-            place = next(place for place, cell in enumerate(cells) if not _is_number(cell))
-            raise DataError(
-                f"{table.place}, row {number + 2}: {shown(names[place])[:80]} is {shown(cells[place])[:80]!r}, "
-                "which is no number"
-            )
-    return numbers
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return _PLAIN.issuperset(cell)
-
-
-def _checked_probabilities(table: _Table, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+def _checked_probabilities(table: ScoreTable, probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
     """The probabilities with rounding beyond 0 and 1 cut off."""
     inside = (probabilities >= -_RANGE_TOLERANCE) & (probabilities <= 1 + _RANGE_TOLERANCE)  # False for NaN
     _refuse_rows(table, ~inside.all(axis=1), "probabilities that are not from 0 to 1 (write logits as logit:<class>)")
@@ -308,7 +213,7 @@ def _checked_probabilities(table: _Table, probabilities: NDArray[np.float64]) ->
     return np.clip(probabilities, 0.0, 1.0)
 
 
-def _refuse_rows(table: _Table, broken: NDArray[np.bool_] | np.bool_, what: str) -> None:
+def _refuse_rows(table: ScoreTable, broken: NDArray[np.bool_] | np.bool_, what: str) -> None:
     rows = np.flatnonzero(broken)
     if len(rows):
         named = listed(str(row + 2) for row in rows)
@@ -326,9 +231,8 @@ class _Facts(NamedTuple):
     extra: tuple[tuple[str, ...], ...]
 
 
-def _facts(table: _Table, classes: tuple[str, ...], scores: Sequence[str]) -> _Facts:
-    known = {*OWN_COLUMNS, *scores}
-    further = [name for name in table.header if name not in known]
+def _facts(table: ScoreTable, classes: tuple[str, ...]) -> _Facts:
+    further = [name for name in table.places if name not in OWN_COLUMNS]
     paths = table.column("path") or tuple(f"row {number}" for number in range(2, len(table.rows) + 2))
     twice = [path for path, times in Counter(paths).items() if path and times > 1]
     if twice:
@@ -340,7 +244,7 @@ def _facts(table: _Table, classes: tuple[str, ...], scores: Sequence[str]) -> _F
     return _Facts(targets, paths, table.column("subset"), table.column("group"), tuple(further), table.columns(further))
 
 
-def _targets(table: _Table, classes: tuple[str, ...]) -> NDArray[np.int64]:
+def _targets(table: ScoreTable, classes: tuple[str, ...]) -> NDArray[np.int64]:
     places = {name: index for index, name in enumerate(classes)}
     index = table.places["target"]
     targets = np.empty(len(table.rows), dtype=np.int64)

@@ -8,10 +8,12 @@
   `evalcam split list.csv --group-by nosuch`, which ends with exit 2 when that is done.
 - `file`: a split.csv of the same 1,000,000 images is read, compared with its fingerprint and found on the disk, as
   `evaluate --split` does before it opens an image.
-- `slopes`: bytes that each further image costs `split`, `audit`, `predict`, `evaluate` and `gradcam`, from the largest
-  private memory in the second half of runs with few and with many images, the least of three runs each: where a network
-  works, equal runs differ by some 50 MB. What a command is there to keep is taken off: of `predict` and `evaluate` the
-  logits, of `audit` the fingerprints (2 KB), all of which it compares.
+- `slopes`: bytes that each further image costs `split`, `audit`, `predict`, `evaluate`, `compare` and `gradcam`, from
+  runs with few and with many images: what the peak grows by, or the largest private memory in the second half of the
+  run, whichever grows more (a network's start may hide what comes later); each the least of three runs. What a command
+  is there to keep is taken off: the logits, and of `audit` the fingerprints (2 KB), all of which it compares. glibc is
+  told to give large blocks back (`STEADY`) and one thread computes; else equal runs differ by some 50 MB, which says
+  nothing of images. `compare` reads two CSV files with scores.
 
 Every command runs in a process of its own. Its memory is the largest resident set (VmHWM); `all` is the sum over it and
 its workers, which counts pages that they share several times. Linux only.
@@ -34,7 +36,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -66,8 +68,7 @@ class Spent:
     """MB at the peaks of it and its workers together."""
     out: str
     late: float = 0.0
-    """MB that only the command's own process has, at the most, in the second half of its time: when libraries begin
-    they take more for a moment, some tens of MB differently from run to run."""
+    """MB that only the command's own process has, at the most, in the second half of its time."""
 
     def numbers(self, images: int) -> dict[str, Any]:
         found = asdict(self) | {"images": images}
@@ -142,13 +143,14 @@ def family(process: int) -> Iterator[int]:
                 yield from family(child)
 
 
-def run(command: Sequence[str | Path], *, expect: int = 0) -> Spent:
-    """The command's time and memory."""
+def run(command: Sequence[str | Path], *, expect: int = 0, variables: Mapping[str, str] | None = None) -> Spent:
+    """The command's time and memory; `variables` are added to its environment."""
     peaks: dict[int, int] = {}
     private: list[tuple[float, int]] = []
     start = time.perf_counter()
     with tempfile.TemporaryFile() as out:
-        child = subprocess.Popen([sys.executable, *map(str, command)], stdout=out, stderr=out)
+        environment = os.environ | (variables or {})
+        child = subprocess.Popen([sys.executable, *map(str, command)], stdout=out, stderr=out, env=environment)
         while True:
             for process in list(family(child.pid)):
                 peaks[process] = max(peaks.get(process, 0), status(process, "VmHWM:"))
@@ -198,29 +200,53 @@ def first(folder: Path, count: int, place: Path) -> Path:
     return place
 
 
+def write_scores(path: Path, count: int, seed: int) -> Path:
+    """Saved predictions of so many images, as another program would write them."""
+    generator = np.random.default_rng(seed)
+    with path.open("w") as stream:
+        stream.write("path,target," + ",".join(f"logit:class-{label}" for label in range(CLASSES)) + "\n")
+        for number in range(count):
+            name = f"class-{number % CLASSES}"
+            scores = ",".join(map(str, generator.normal(size=CLASSES).round(6)))
+            stream.write(f"{name}/image-{number:06}.jpg,{name},{scores}\n")
+    return path
+
+
 def slope(root: Path, images: Path, name: str, few: int, many: int) -> tuple[float, Spent]:
-    """Bytes that an image costs the command's own process; and what the run with many took."""
-    kept = {"predict": 4 * CLASSES, "evaluate": 4 * CLASSES, "audit": 2 * FINGERPRINT_SIDE**2}.get(name, 0)
-    spent = {}
+    """Bytes that an image costs the command's own process; and what a run with many took."""
+    kept = {
+        "predict": 4 * CLASSES, "evaluate": 4 * CLASSES, "compare": 2 * 8 * CLASSES, "audit": 2 * FINGERPRINT_SIDE**2,
+    }.get(name, 0)  # fmt: skip
+    own: dict[int, float] = {}
+    late: dict[int, float] = {}
     for count in (few, many):
         data, out = first(images, count, root / f"{name}-{count}"), root / f"{name}-out"
-        weights: list[str | Path] = ["--ckpt", make_checkpoint(root), "--device", "cpu"]
-        command = {
-            "split": evalcam("split", data, "-o", out / "split.csv"),
-            "audit": evalcam("audit", root / "split" / "split.csv", "-o", out),
-            "predict": evalcam("predict", data, "-o", out / "predictions.csv", *weights),
-            "evaluate": evalcam("evaluate", "--data", data, "-o", out, *weights, "--set", "evaluate.bootstrap=200"),
-            "gradcam": evalcam("gradcam", data, "-o", out, *weights),
-        }[name]
-        if name == "audit":
-            run(evalcam("split", data, "-o", root / "split" / "split.csv", "--overwrite"))
-        runs = []
+        command = _command(root, name, count, data, out)
+        spent: list[Spent] = []
         for _ in range(_RUNS):
-            runs.append(run(command))
+            spent.append(run(command, variables=STEADY))
             shutil.rmtree(out)
-        spent[count] = min(runs, key=lambda one: one.late)
+        own[count], late[count] = min(one.own for one in spent), min(one.late for one in spent)
         shutil.rmtree(data)
-    return (spent[many].late - spent[few].late) * 2**20 / (many - few) - kept, spent[many]
+    growth = max(own[many] - own[few], late[many] - late[few])
+    return growth * 2**20 / (many - few) - kept, spent[-1]
+
+
+def _command(root: Path, name: str, count: int, data: Path, out: Path) -> list[str | Path]:
+    if name == "split":
+        return evalcam("split", data, "-o", out / "split.csv")
+    if name == "audit":
+        run(evalcam("split", data, "-o", root / "split" / "split.csv", "--overwrite"))
+        return evalcam("audit", root / "split" / "split.csv", "-o", out)
+    if name == "compare":
+        pair = [write_scores(root / f"scores-{seed}.csv", count, seed) for seed in (1, 2)]
+        return evalcam("compare", *pair, "-o", out)
+    weights: list[str | Path] = ["--ckpt", make_checkpoint(root), "--device", "cpu"]
+    if name == "predict":
+        return evalcam("predict", data, "-o", out / "predictions.csv", *weights)
+    if name == "evaluate":
+        return evalcam("evaluate", "--data", data, "-o", out, *weights)
+    return evalcam("gradcam", data, "-o", out, *weights)
 
 
 def measure_split(root: Path, count: int) -> Spent:
@@ -244,11 +270,12 @@ def measure_file(root: Path, count: int) -> Spent:
 
 
 _RUNS = 3
+STEADY = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
 LIMITS = {"split": (60, 400), "manifest": (20, 500), "file": (40, 500)}
 """Seconds and MB, workers included."""
 SLOPES = {
     "split": (4_000, 20_000), "audit": (4_000, 20_000), "predict": (4_000, 20_000), "evaluate": (4_000, 20_000),
-    "gradcam": (1_000, 4_000),
+    "compare": (4_000, 20_000), "gradcam": (1_000, 6_000),
 }  # fmt: skip
 """Images of the runs that are compared."""
 
