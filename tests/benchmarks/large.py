@@ -9,11 +9,11 @@
 - `file`: a split.csv of the same 1,000,000 images is read, compared with its fingerprint and found on the disk, as
   `evaluate --split` does before it opens an image.
 - `slopes`: bytes that each further image costs `split`, `audit`, `predict`, `evaluate`, `compare` and `gradcam`, from
-  runs with few and with many images: what the peak grows by, or the largest private memory in the second half of the
-  run, whichever grows more (a network's start may hide what comes later); each the least of three runs. What a command
-  is there to keep is taken off: the logits, and of `audit` the fingerprints (2 KB), all of which it compares. glibc is
-  told to give large blocks back (`STEADY`) and one thread computes; else equal runs differ by some 50 MB, which says
-  nothing of images. `compare` reads two CSV files with scores.
+  runs with few and with many images: what the peak grows by; with a network, whose start may hide what comes later,
+  also what the largest private memory in the second half of the run grows by, whichever is more. Each is the least of
+  three runs. What a command is there to keep is taken off: the logits, and of `audit` the fingerprints (2 KB), all of
+  which it compares. glibc is told to give large blocks back (`STEADY`) and one thread computes; else equal runs differ
+  by some 50 MB, which says nothing of images. `compare` reads two CSV files with scores.
 
 Every command runs in a process of its own. Its memory is the largest resident set (VmHWM); `all` is the sum over it and
 its workers, which counts pages that they share several times. Linux only.
@@ -228,7 +228,9 @@ def slope(root: Path, images: Path, name: str, few: int, many: int) -> tuple[flo
             shutil.rmtree(out)
         own[count], late[count] = min(one.own for one in spent), min(one.late for one in spent)
         shutil.rmtree(data)
-    growth = max(own[many] - own[few], late[many] - late[few])
+    growth = own[many] - own[few]
+    if name in ("predict", "evaluate", "gradcam"):
+        growth = max(growth, late[many] - late[few])
     return growth * 2**20 / (many - few) - kept, spent[-1]
 
 
