@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import itertools
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ MAX_BYTES = 1_000_000_000
 MAX_COLUMNS = 1_000
 MAX_LINE = 1_000_000
 """Characters."""
-_DELIMITERS = ",;\t"
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _PIECE = 1 << 18  # bytes read at a time
+
+_log = logging.getLogger("evalcam")
 
 Rows = Iterator[tuple[int, Sequence[str]]]
 
@@ -50,6 +53,8 @@ class Table:
 def read_table(path: Path, required: Sequence[str], *, errors: str = "strict") -> Table:
     """A CSV table with these columns among others; delimited by `,`, `;` or tab, whichever gives the header sense.
 
+    A warning says so where it is not by commas, or not UTF-8.
+
     Args:
         path: A UTF-8 file, with or without byte order mark, lines ended by LF or CRLF; UTF-16 only with its mark.
         required: Columns that must be there.
@@ -62,7 +67,10 @@ def read_table(path: Path, required: Sequence[str], *, errors: str = "strict") -
     place = shown(path.absolute())
     lines = _lines(_texts(path, place, errors), place)
     first = next(lines, "")
-    rows = _rows(itertools.chain([first], lines), _delimiter(first.rstrip("\r\n"), required, place), place)
+    delimiter = _delimiter(first.rstrip("\r\n"), required, place)
+    if delimiter != ",":
+        _log.warning("%s is taken for a table with %s between its cells", place, _DELIMITERS[delimiter])
+    rows = _rows(itertools.chain([first], lines), delimiter, place)
     number, columns = next(rows)
     if len(columns) > MAX_COLUMNS:
         raise DataError(f"{place} has {len(columns):,} columns; a list of images has at most {MAX_COLUMNS:,}")
@@ -94,6 +102,8 @@ def _decoded(stream: BufferedReader, place: str, errors: str) -> Iterator[str]:
         raise too_large
     data = stream.read(_PIECE)
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if wide:
+        _log.warning("%s is read as UTF-16, as its first bytes say", place)
     decoder = codecs.getincrementaldecoder("utf-16" if wide else "utf-8")("strict" if wide else errors)
     seen, row = 3 if data.startswith(codecs.BOM_UTF8) else 0, 1
     data = data[seen:]

@@ -49,6 +49,23 @@ def test_it_is_the_same_in_pieces_of_any_size(
     ]
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"path,label\na;b.png,x\n", []),
+        (b"path;label\na.png;x\n", ["semicolons"]),
+        ("path\tlabel\na.png\tx\n".encode("utf-16"), ["UTF-16", "tabs"]),
+    ],
+)
+def test_what_was_guessed_of_a_table_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes, said: list[str]
+) -> None:
+    table(tmp_path, content)
+
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * len(said)
+    assert all(word in record.message for word, record in zip(said, caplog.records, strict=True))
+
+
 @pytest.mark.parametrize("size", [1, 2, 5, 1000])
 def test_a_quoted_line_break_and_blank_lines_are_counted_as_a_spreadsheet_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int

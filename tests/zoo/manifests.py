@@ -220,12 +220,22 @@ def _tables() -> list[Case]:
         "bom": b"\xef\xbb\xbf" + good.encode(), "crlf": good.replace("\n", "\r\n"), "cr": good.replace("\n", "\r"),
         "blank_lines": good.replace("\n", "\n\n"), "quoted": "\n".join([HEADER, *(_quoted(row) for row in ROWS)]),
         "upper_case_sets": good.replace("train", "Training"), "column_of_lines": _columns("note", '"a\nb"'),
-        "semicolon": good.replace(",", ";"), "tab": good.replace(",", "\t"), "utf16": good.encode("utf-16"),
     }  # fmt: skip
-    return [_refused(name, *case) for name, case in refused.items()] + [
-        Case(f"manifests/{name}", _made(content), _SPLIT, "accept", 0, check=_whole)
-        for name, content in accepted.items()
-    ]
+    guessed: dict[str, tuple[str | bytes, str]] = {
+        "semicolon": (good.replace(",", ";"), "semicolons"), "tab": (good.replace(",", "\t"), "tabs"),
+        "utf16": (good.encode("utf-16"), "UTF-16"),
+    }  # fmt: skip
+    return (
+        [_refused(name, *case) for name, case in refused.items()]
+        + [
+            Case(f"manifests/{name}", _made(content), _SPLIT, "accept", 0, check=_whole)
+            for name, content in accepted.items()
+        ]
+        + [
+            Case(f"manifests/{name}", _made(content), _SPLIT, "warn", 0, (word,), check=_whole)
+            for name, (content, word) in guessed.items()
+        ]
+    )
 
 
 def _quoted(row: str) -> str:
