@@ -79,8 +79,8 @@ RIGHT_AND_WRONG: dict[str, tuple[Numbers, Sequence[Numbers]]] = {
     "large-manifest": (spent("manifest", 1_000_000, 19), [spent("manifest", 1_000_000, 21)]),
     "large-file": (spent("file", 1_000_000, 39), [spent("file", 1_000_000, 41)]),
     "slopes": (
-        {"slopes": dict.fromkeys("abcdef", 1000.0)},
-        [{"slopes": dict.fromkeys("abcdef", 1025.0)}, {"slopes": dict.fromkeys("abcde", 1000.0)}],
+        {"slopes": dict.fromkeys("abcdefg", 1000.0)},
+        [{"slopes": dict.fromkeys("abcdefg", 1025.0)}, {"slopes": dict.fromkeys("abcdef", 1000.0)}],
     ),
     "workers": (of_tests(0), [of_tests(2)]),
     "batches": (of_tests(0), [of_tests(1)]),

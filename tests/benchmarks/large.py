@@ -8,12 +8,12 @@
   `evalcam split list.csv --group-by nosuch`, which ends with exit 2 when that is done.
 - `file`: a split.csv of the same 1,000,000 images is read, compared with its fingerprint and found on the disk, as
   `evaluate --split` does before it opens an image.
-- `slopes`: bytes that each further image costs `split`, `audit`, `predict`, `evaluate`, `compare` and `gradcam`, from
-  runs with few and with many images: what the peak grows by; with a network, whose start may hide what comes later,
-  also what the largest private memory in the second half of the run grows by, whichever is more. Each is the least of
-  three runs. What a command is there to keep is taken off: the logits, and of `audit` the fingerprints (2 KB), all of
-  which it compares. glibc is told to give large blocks back (`STEADY`) and one thread computes; else equal runs differ
-  by some 50 MB, which says nothing of images. `compare` reads two CSV files with scores.
+- `slopes`: bytes that each further image costs `split`, `audit`, `predict`, `evaluate`, `compare`, `train` and `gradcam`,
+  from runs with few and with many images, the least of two each: what the peak grows by; with a network, whose start
+  takes more than all that comes later, what the largest private memory in the second half of the run grows by. What a
+  command is there to keep is taken off: the logits, and of `audit` the fingerprints (2 KB), all of which it compares.
+  glibc is told to give large blocks back (`STEADY`) and one thread computes; else equal runs differ by some 50 MB,
+  which says nothing of images. `compare` reads two CSV files with scores.
 
 Every command runs in a process of its own. Its memory is the largest resident set (VmHWM); `all` is the sum over it and
 its workers, which counts pages that they share several times. Linux only.
@@ -217,8 +217,7 @@ def slope(root: Path, images: Path, name: str, few: int, many: int) -> tuple[flo
     kept = {
         "predict": 4 * CLASSES, "evaluate": 4 * CLASSES, "compare": 2 * 8 * CLASSES, "audit": 2 * FINGERPRINT_SIDE**2,
     }.get(name, 0)  # fmt: skip
-    own: dict[int, float] = {}
-    late: dict[int, float] = {}
+    size: dict[int, float] = {}
     for count in (few, many):
         data, out = first(images, count, root / f"{name}-{count}"), root / f"{name}-out"
         command = _command(root, name, count, data, out)
@@ -226,12 +225,9 @@ def slope(root: Path, images: Path, name: str, few: int, many: int) -> tuple[flo
         for _ in range(_RUNS):
             spent.append(run(command, variables=STEADY))
             shutil.rmtree(out)
-        own[count], late[count] = min(one.own for one in spent), min(one.late for one in spent)
+        size[count] = min(one.late if name in WITH_NETWORK else one.own for one in spent)
         shutil.rmtree(data)
-    growth = own[many] - own[few]
-    if name in ("predict", "evaluate", "gradcam"):
-        growth = max(growth, late[many] - late[few])
-    return growth * 2**20 / (many - few) - kept, spent[-1]
+    return (size[many] - size[few]) * 2**20 / (many - few) - kept, spent[-1]
 
 
 def _command(root: Path, name: str, count: int, data: Path, out: Path) -> list[str | Path]:
@@ -243,6 +239,8 @@ def _command(root: Path, name: str, count: int, data: Path, out: Path) -> list[s
     if name == "compare":
         pair = [write_scores(root / f"scores-{seed}.csv", count, seed) for seed in (1, 2)]
         return evalcam("compare", *pair, "-o", out)
+    if name == "train":
+        return evalcam("train", data, "-o", out, "--device", "cpu", "--epochs", "1", *TRAINING)
     weights: list[str | Path] = ["--ckpt", make_checkpoint(root), "--device", "cpu"]
     if name == "predict":
         return evalcam("predict", data, "-o", out / "predictions.csv", *weights)
@@ -271,15 +269,22 @@ def measure_file(root: Path, count: int) -> Spent:
     return run(["-c", READ_SPLIT, split])
 
 
-_RUNS = 3
+_RUNS = 2
 STEADY = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
 LIMITS = {"split": (60, 400), "manifest": (20, 500), "file": (40, 500)}
 """Seconds and MB, workers included."""
 SLOPES = {
     "split": (4_000, 20_000), "audit": (4_000, 20_000), "predict": (4_000, 20_000), "evaluate": (4_000, 20_000),
-    "compare": (4_000, 20_000), "gradcam": (1_000, 6_000),
+    "compare": (4_000, 20_000), "train": (1_000, 5_000), "gradcam": (1_000, 5_000),
 }  # fmt: skip
 """Images of the runs that are compared."""
+WITH_NETWORK = ("predict", "evaluate", "train", "gradcam")
+TRAINING = [
+    word
+    for setting in ("data.image_size=32", "data.workers=0", "model.arch=resnet18", "model.weights=none",
+                    "train.warmup_epochs=0")
+    for word in ("--set", setting)
+]  # fmt: skip
 
 
 def main() -> None:

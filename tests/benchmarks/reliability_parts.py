@@ -247,7 +247,7 @@ ROWS: Mapping[str, tuple[Row, ...]] = {
             _large("file"), _within("file", 40, 500), lambda n: int(n["file"]["images"]), 1_000_000),
         Row("memory per image, besides logits, and fingerprints that `audit` compares", "1 KB in every command",
             "slopes", _slopes, lambda n: bool(n["slopes"]) and max(n["slopes"].values()) <= 1024,
-            lambda n: len(n["slopes"]), 6),
+            lambda n: len(n["slopes"]), 7),
     ),
     "The same numbers": (
         Row("weights and metrics with 0 or more workers and every cache, with 1 or 2 threads, and again", "equal bits",
