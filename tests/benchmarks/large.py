@@ -8,12 +8,12 @@
   `evalcam split list.csv --group-by nosuch`, which ends with exit 2 when that is done.
 - `file`: a split.csv of the same 1,000,000 images is read, compared with its fingerprint and found on the disk, as
   `evaluate --split` does before it opens an image.
-- `slopes`: bytes that each further image costs `split`, `audit`, `predict`, `evaluate`, `compare`, `train` and `gradcam`,
-  from runs with few and with many images, the least of two each: what the peak grows by; with a network, whose start
-  takes more than all that comes later, what the largest private memory in the second half of the run grows by. What a
-  command is there to keep is taken off: the logits, and of `audit` the fingerprints (2 KB), all of which it compares.
-  glibc is told to give large blocks back (`STEADY`) and one thread computes; else equal runs differ by some 50 MB,
-  which says nothing of images. `compare` reads two CSV files with scores.
+- `slopes`: bytes that each further image costs `split`, `audit`, `predict`, `evaluate`, `compare`, `train` and
+  `gradcam`, from runs with few and with many images, the least of two each: what the peak grows by; with a network,
+  whose start takes more than all that comes later, what the largest private memory in the second half of the run grows
+  by. What a command is there to keep is taken off: the logits, and of `audit` the fingerprints (2 KB), all of which it
+  compares. glibc is told to give large blocks back (`STEADY`) and one thread computes; else equal runs differ by some
+  50 MB, which says nothing of images. `compare` reads two CSV files with scores.
 
 Every command runs in a process of its own. Its memory is the largest resident set (VmHWM); `all` is the sum over it and
 its workers, which counts pages that they share several times. Linux only.
@@ -231,22 +231,20 @@ def slope(root: Path, images: Path, name: str, few: int, many: int) -> tuple[flo
 
 
 def _command(root: Path, name: str, count: int, data: Path, out: Path) -> list[str | Path]:
-    if name == "split":
-        return evalcam("split", data, "-o", out / "split.csv")
+    """What is run on so many images in `data`, and what it needs, made."""
     if name == "audit":
         run(evalcam("split", data, "-o", root / "split" / "split.csv", "--overwrite"))
-        return evalcam("audit", root / "split" / "split.csv", "-o", out)
-    if name == "compare":
-        pair = [write_scores(root / f"scores-{seed}.csv", count, seed) for seed in (1, 2)]
-        return evalcam("compare", *pair, "-o", out)
-    if name == "train":
-        return evalcam("train", data, "-o", out, "--device", "cpu", "--epochs", "1", *TRAINING)
+    pair = [write_scores(root / f"scores-{seed}.csv", count, seed) for seed in (1, 2) if name == "compare"]
     weights: list[str | Path] = ["--ckpt", make_checkpoint(root), "--device", "cpu"]
-    if name == "predict":
-        return evalcam("predict", data, "-o", out / "predictions.csv", *weights)
-    if name == "evaluate":
-        return evalcam("evaluate", "--data", data, "-o", out, *weights)
-    return evalcam("gradcam", data, "-o", out, *weights)
+    return {
+        "split": evalcam("split", data, "-o", out / "split.csv"),
+        "audit": evalcam("audit", root / "split" / "split.csv", "-o", out),
+        "compare": evalcam("compare", *pair, "-o", out),
+        "predict": evalcam("predict", data, "-o", out / "predictions.csv", *weights),
+        "evaluate": evalcam("evaluate", "--data", data, "-o", out, *weights),
+        "train": evalcam("train", data, "-o", out, "--device", "cpu", "--epochs", "1", *TRAINING),
+        "gradcam": evalcam("gradcam", data, "-o", out, *weights),
+    }[name]
 
 
 def measure_split(root: Path, count: int) -> Spent:
