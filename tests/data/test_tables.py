@@ -1,3 +1,4 @@
+import logging
 import os
 import tracemalloc
 from collections.abc import Callable
@@ -60,7 +61,8 @@ def test_it_is_the_same_in_pieces_of_any_size(
 def test_what_was_guessed_of_a_table_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes, said: list[str]
 ) -> None:
-    table(tmp_path, content)
+    with caplog.at_level(logging.WARNING, "evalcam"):
+        table(tmp_path, content)
 
     assert [record.levelname for record in caplog.records] == ["WARNING"] * len(said)
     assert all(word in record.message for word, record in zip(said, caplog.records, strict=True))
