@@ -54,8 +54,9 @@ def named(arguments: Sequence[Path], classes: Sequence[str], limit: int | None) 
     """The images named on the command line, with the class folder that a folder of class folders gives."""
     found = images.named_images(arguments)
     stems = _stems([image.relative for image in found])
+    labels = {name: name for name in classes}  # one text for all images of a class
     chosen = [
-        Subject(str(image.file), str(image.path), image.relative, image.label if image.label in classes else "", stem)
+        Subject(str(image.file), str(image.path), image.relative, labels.get(image.label, ""), stem)
         for image, stem in zip(found, stems, strict=True)
     ]
     return _said(chosen[:limit], len(chosen))

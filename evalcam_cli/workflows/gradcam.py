@@ -359,7 +359,6 @@ def _settings(
     config: RunConfig, request: GradCamRequest, loaded: LoadedClassifier, layer: str, chosen: Sequence[Subject]
 ) -> dict[str, Any]:
     """What must be the same for a run to be continued."""
-    facts = [(one.path, one.label, one.stem) for one in chosen]
     point, boxes = loaded.classifier.checkpoint.operating_point, request.boxes
     own = None if request.target is None else own_code.load_function(request.target, "--target")
     return {
@@ -372,8 +371,17 @@ def _settings(
         "temperature": loaded.classifier.checkpoint.temperature,
         "operating_point": None if point is None else point.to_dict(),
         "preprocessing": loaded.classifier.preprocessing.to_dict(),
-        "images": hashlib.sha256(json.dumps(facts).encode()).hexdigest(),
+        "images": _digest_of(chosen),
     }  # fmt: skip
+
+
+def _digest_of(chosen: Sequence[Subject]) -> str:
+    """SHA-256 of the JSON list of what images are called, without ever having all of that text."""
+    digest = hashlib.sha256(b"[")
+    for number, one in enumerate(chosen):
+        digest.update((", " * (number > 0) + json.dumps((one.path, one.label, one.stem))).encode())
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def _sha256_of(file: Path) -> str:

@@ -273,7 +273,7 @@ LIMITS = {"split": (60, 400), "manifest": (20, 500), "file": (40, 500)}
 """Seconds and MB, workers included."""
 SLOPES = {
     "split": (4_000, 20_000), "audit": (4_000, 20_000), "predict": (4_000, 20_000), "evaluate": (4_000, 20_000),
-    "compare": (4_000, 20_000), "train": (1_000, 5_000), "gradcam": (1_000, 5_000),
+    "compare": (4_000, 20_000), "train": (1_000, 5_000), "gradcam": (4_000, 12_000),
 }  # fmt: skip
 """Images of the runs that are compared."""
 WITH_NETWORK = ("predict", "evaluate", "train", "gradcam")
