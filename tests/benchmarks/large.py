@@ -18,12 +18,8 @@
 Every command runs in a process of its own. Its memory is the largest resident set (VmHWM); `all` is the sum over it and
 its workers, which counts pages that they share several times. Linux only.
 
-Measured on 2 CPU cores that 15 other processes were using, so that the clock says nothing and even the seconds of the
-processor are more than they need be: the manifest took 20.4 s of the processor and 355 MB. Before tables were read row
-by row it took 33.7 s and 866 MB, and the split file 44.9 s and 1,393 MB; `split` of 100,000 took 55.1 s of the
-processor in three processes then, 160 MB in its own and 249 MB in all. The bytes of Python objects that an image costs
-at the peak, from 300 to 1,500 images: `split` 460, `predict` 150 besides the logits; `gradcam` no more from 20 to 120
-images, where loading the checkpoint decides.
+Results: docs/reliability.md. `train` differs by some 5 MB from run to run even so; of Python objects (tracemalloc) it
+keeps 920 bytes an image at the most, from 500 to 2,000 images.
 """
 
 import argparse
